@@ -1,0 +1,120 @@
+//! Why a store could not be opened, and why a batch failed.
+//! Names no engine's error types: the cause is attached as a source.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+/// The cause that an engine reported.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// A batch or a read failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The table is not in the schema that the store was opened with. A mistake of ours.
+    #[error("table {name} is not in the schema")]
+    UnknownTable {
+        /// The table asked for.
+        name: &'static str,
+    },
+    /// There is no space left. The process ends; at its next start the ballast is released.
+    #[error("{doing}: the disk is full")]
+    DiskFull {
+        /// What was being done.
+        doing: &'static str,
+        /// What the engine said.
+        source: Cause,
+    },
+    /// The engine failed otherwise (fsync error, broken file, input or output error).
+    #[error("{doing}")]
+    Engine {
+        /// What was being done.
+        doing: &'static str,
+        /// What the engine said.
+        source: Cause,
+    },
+    /// A row of this crate or of an owner cannot be read back.
+    #[error("broken row: {what}")]
+    Corrupt {
+        /// Which row, and what is wrong with it.
+        what: String,
+    },
+    /// An earlier batch failed; nothing more is done until the store is opened again.
+    #[error("the store was poisoned by an earlier failed batch")]
+    Poisoned,
+    /// The same disk was opened again, or restored, while this store was still in use.
+    #[error("the store was opened again elsewhere")]
+    Stale,
+    /// The owner's own reason to give a batch up.
+    #[error("the batch was given up")]
+    Work(#[source] Cause),
+}
+
+impl StoreError {
+    /// The owner's own reason to give a batch up.
+    pub fn work(cause: impl Into<Cause>) -> Self {
+        Self::Work(cause.into())
+    }
+
+    /// A row that cannot be read back.
+    pub fn corrupt(what: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into() }
+    }
+}
+
+/// A store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is in use by another process", .path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else, or broken beyond its header.
+    #[error("{} is not a store", .path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What the engine said.
+        source: Cause,
+    },
+    /// The file or its folder cannot be created, read or written.
+    #[error("{} cannot be opened for writing", .path.display())]
+    NotWritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Cause,
+    },
+    /// There is no space for the opening transaction.
+    #[error("opening {}: the disk is full", .path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// What the engine said.
+        source: Cause,
+    },
+    /// The store was last written by a newer program.
+    #[error(
+        "the store has schema version {found}, this program knows {known}: use a newer program"
+    )]
+    NewerSchema {
+        /// In the store.
+        found: u32,
+        /// In this program.
+        known: u32,
+    },
+    /// A migration failed; nothing was changed.
+    #[error("migrating the store to schema version {to}")]
+    Migration {
+        /// The version aimed at.
+        to: u32,
+        /// Why.
+        source: StoreError,
+    },
+    /// The opening transaction failed otherwise.
+    #[error("opening the store")]
+    Store(#[source] StoreError),
+}
