@@ -1,0 +1,318 @@
+//! The peer link: libp2p as the control plane, two framed lanes per peer as the data plane.
+//!
+//! Knows frames as cut bytes and records as keys and values; what they mean is the core's. The
+//! swarm dials, identifies, limits and answers lookups; frames never pass through it.
+
+mod limits;
+mod queue;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+pub use libp2p::{Multiaddr, PeerId};
+use thiserror::Error;
+use tidings_protocol::frame::Frame;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+pub use queue::{LaneSenders, SendRefused};
+
+/// One of the two streams of a link. Each keeps its order; between them there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Control frames and statements: small, never behind a body.
+    Control,
+    /// Envelopes.
+    Bulk,
+}
+
+/// The secret seed of the transport key. It names this process to libp2p and nothing else; the
+/// node's own keys are not derived from it.
+#[derive(Clone)]
+pub struct TransportSeed(Zeroizing<[u8; 32]>);
+
+impl TransportSeed {
+    /// The seed from its 32 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The peer id that this seed answers to, for the signed addresses.
+    ///
+    /// # Errors
+    /// [`StartError::Key`] when the library refuses the seed, which 32 bytes never cause.
+    pub fn peer_id(&self) -> Result<PeerId, StartError> {
+        Ok(self.keypair()?.public().to_peer_id())
+    }
+
+    fn keypair(&self) -> Result<Keypair, StartError> {
+        // The library wipes the slice that it is given, so it gets a copy.
+        let mut copy = self.0.clone();
+        Keypair::ed25519_from_bytes(copy.as_mut_slice())
+            .map_err(|source| StartError::Key { source: Box::new(source) })
+    }
+}
+
+impl fmt::Debug for TransportSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TransportSeed(..)")
+    }
+}
+
+/// How the peer link starts.
+#[derive(Clone, Debug)]
+pub struct P2pConfig {
+    /// Names this process to other peers.
+    pub transport_seed: TransportSeed,
+    /// Addresses to listen on, QUIC (`/ip4/../udp/../quic-v1`) and TCP (`/ip4/../tcp/..`).
+    pub listen: Vec<Multiaddr>,
+    /// Addresses under which others reach us, told to peers beside those listened on.
+    pub announce: Vec<Multiaddr>,
+    /// Whether loopback, private and link-local addresses learnt from others may be dialled.
+    pub allow_private_addresses: bool,
+    /// Queue sizes and times.
+    pub limits: P2pLimits,
+}
+
+/// What an operator or a test may tune; all other bounds are fixed.
+#[derive(Clone, Debug)]
+pub struct P2pLimits {
+    /// Events waiting for the caller. Each may hold a frame of 64 KiB; at the bound, reading stops.
+    pub events_max: usize,
+    /// Bytes waiting to be written on one link's control lane.
+    pub control_bytes_max: usize,
+    /// Bytes waiting to be written on one link's bulk lane.
+    pub bulk_bytes_max: usize,
+    /// A link on which nothing arrived for this long ends. The caller sends keep-alives.
+    pub read_idle: Duration,
+}
+
+impl Default for P2pLimits {
+    fn default() -> Self {
+        Self {
+            events_max: 512,
+            control_bytes_max: 1024 * 1024,
+            bulk_bytes_max: 4 * 1024 * 1024,
+            read_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What the caller's check says about a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// Valid, and to be kept in place of the held one (or there was none).
+    Newer,
+    /// Valid, but the held one stays.
+    NotNewer,
+    /// Not a record for this key.
+    Invalid,
+}
+
+/// The caller's check of a record: key, value, and the value held under that key, if any. Runs in
+/// the swarm task, so it must not wait; the same check serves offered and found records.
+pub type Validate = dyn Fn(&[u8], &[u8], Option<&[u8]>) -> Validity + Send + Sync;
+
+/// What the peer link can be asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Open a link to `peer`. Answered by one [`P2pEvent::LinkUp`] or [`P2pEvent::DialFailed`],
+    /// and by nothing when a link is already up. Without addresses, those learnt are tried.
+    /// The given ones are dialled whatever the address filter says.
+    Dial {
+        /// Who must answer.
+        peer: PeerId,
+        /// Where; at most 8 are used, QUIC before TCP.
+        addresses: Vec<Multiaddr>,
+    },
+    /// End the link to `peer` after writing what is queued (for at most a second), then close
+    /// all connections to it.
+    Close {
+        /// Whose link ends.
+        peer: PeerId,
+    },
+    /// Refuse `peer` from now on, and close its connections at once.
+    Block {
+        /// Who is refused.
+        peer: PeerId,
+    },
+    /// Undo [`Command::Block`].
+    Unblock {
+        /// Who may connect again.
+        peer: PeerId,
+    },
+    /// Store a record here and at the nodes nearest to its key. Answered by
+    /// [`P2pEvent::Published`]. Repeating it, with a fresh value, is the caller's.
+    Publish {
+        /// Where it is found.
+        key: Vec<u8>,
+        /// What is found there.
+        value: Vec<u8>,
+    },
+    /// Look for the valid records under `key`. Answered by [`P2pEvent::Found`].
+    Lookup {
+        /// Where to look.
+        key: Vec<u8>,
+    },
+    /// Remember a configured peer of the table, whatever the address filter says.
+    AddBootstrap {
+        /// Who.
+        peer: PeerId,
+        /// Where; at most 8 are used.
+        addresses: Vec<Multiaddr>,
+    },
+    /// Fill the routing table from the peers that it knows. No answer.
+    Bootstrap,
+}
+
+/// What the peer link reports. Of one link, the order is up, frames, down; of two links to one
+/// peer, the first is down before the second is up.
+#[derive(Clone, Debug)]
+pub enum P2pEvent {
+    /// We listen on this address.
+    ListenAddress(Multiaddr),
+    /// Both lanes to this peer are open. There is at most one link per peer.
+    LinkUp {
+        /// A number never used before in this process.
+        link: u64,
+        /// Who is proven to be at the other end.
+        peer: PeerId,
+        /// Whether we opened the lanes.
+        dialer: bool,
+        /// Where frames go.
+        sender: LaneSenders,
+    },
+    /// The link is gone; frames still queued are lost.
+    LinkDown {
+        /// Which.
+        link: u64,
+        /// To whom.
+        peer: PeerId,
+        /// Why, for the log.
+        why: String,
+    },
+    /// A frame arrived.
+    Frame {
+        /// On which link.
+        link: u64,
+        /// From whom.
+        peer: PeerId,
+        /// On which lane.
+        lane: Lane,
+        /// The frame.
+        frame: Frame,
+    },
+    /// After [`SendRefused::Full`], half of the lane's budget is free again.
+    Writable {
+        /// Which link.
+        link: u64,
+        /// To whom.
+        peer: PeerId,
+        /// Which lane.
+        lane: Lane,
+    },
+    /// No link came of a [`Command::Dial`].
+    DialFailed {
+        /// To whom.
+        peer: PeerId,
+        /// Why, for the log.
+        why: String,
+    },
+    /// Answer to [`Command::Lookup`]: all distinct valid values, unordered, perhaps none.
+    Found {
+        /// Where was looked.
+        key: Vec<u8>,
+        /// What was there.
+        values: Vec<Vec<u8>>,
+    },
+    /// Answer to [`Command::Publish`].
+    Published {
+        /// Which record.
+        key: Vec<u8>,
+        /// Whether some other node acknowledged it. No proof that it is stored.
+        ok: bool,
+    },
+}
+
+/// Why the peer link does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The seed is no key.
+    #[error("reading the transport seed")]
+    Key {
+        /// The library's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// TCP, Noise or QUIC could not be set up.
+    #[error("setting up the transports")]
+    Transport {
+        /// The library's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An address cannot be listened on.
+    #[error("listening on {address}")]
+    Listen {
+        /// Which.
+        address: Multiaddr,
+        /// The library's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CommandRefused {
+    /// Too many commands wait; try after the next event.
+    #[error("the peer link has too many commands waiting")]
+    Busy,
+    /// The peer link has ended.
+    #[error("the peer link has ended")]
+    Ended,
+}
+
+/// Handle to the running peer link. It ends when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub struct P2p {
+    commands: mpsc::Sender<Command>,
+    local: PeerId,
+}
+
+impl P2p {
+    /// Our own peer id.
+    #[must_use]
+    pub fn local_peer(&self) -> PeerId {
+        self.local
+    }
+
+    /// Hands over a command. Never waits, so a caller that also reads the events cannot deadlock.
+    ///
+    /// # Errors
+    /// [`CommandRefused`]; the command was not taken.
+    pub fn command(&self, command: Command) -> Result<(), CommandRefused> {
+        self.commands.try_send(command).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => CommandRefused::Busy,
+            mpsc::error::TrySendError::Closed(_) => CommandRefused::Ended,
+        })
+    }
+}
+
+/// Starts the swarm on `tasks`. Gives the handle (it knows our peer id) and the bounded receiver
+/// of events; when that is full, reading from peers stops.
+///
+/// # Errors
+/// [`StartError`]; nothing was started.
+pub fn start(
+    config: &P2pConfig,
+    tasks: &mut JoinSet<()>,
+    validate: Arc<Validate>,
+) -> Result<(P2p, mpsc::Receiver<P2pEvent>), StartError> {
+    let local = config.transport_seed.peer_id()?;
+    let (commands, _) = mpsc::channel(limits::COMMANDS_MAX);
+    let (_, events) = mpsc::channel(config.limits.events_max);
+    drop((tasks, validate));
+    Ok((P2p { commands, local }, events))
+}
