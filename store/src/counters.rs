@@ -22,6 +22,13 @@ pub struct Counters {
     pub bytes_put: u64,
 }
 
+impl Counters {
+    pub(crate) fn count_put(&mut self, key: &[u8], value: &[u8]) {
+        self.puts += 1;
+        self.bytes_put += (key.len() + value.len()) as u64;
+    }
+}
+
 impl Sub for Counters {
     type Output = Self;
 

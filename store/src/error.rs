@@ -2,7 +2,7 @@
 //! Names no engine's error types: the cause is attached as a source.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The cause that an engine reported.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -45,6 +45,9 @@ pub enum StoreError {
     /// The same disk was opened again, or restored, while this store was still in use.
     #[error("the store was opened again elsewhere")]
     Stale,
+    /// The simulated machine crashed; the caller is dead from here on.
+    #[error("the simulated machine crashed")]
+    Crashed,
     /// The owner's own reason to give a batch up.
     #[error("the batch was given up")]
     Work(#[source] Cause),
@@ -117,4 +120,14 @@ pub enum OpenError {
     /// The opening transaction failed otherwise.
     #[error("opening the store")]
     Store(#[source] StoreError),
+}
+
+impl OpenError {
+    /// The opening transaction of the store at `path` failed.
+    pub(crate) fn failed(path: &Path, error: StoreError) -> Self {
+        if let StoreError::DiskFull { source, .. } = error {
+            return Self::DiskFull { path: path.into(), source };
+        }
+        Self::Store(error)
+    }
 }

@@ -5,11 +5,20 @@
 pub mod counters;
 pub mod error;
 pub mod lineage;
+pub mod mem_disk;
 pub mod mem_store;
+mod opening;
+#[cfg(feature = "redb")]
+pub mod redb_store;
+#[cfg(feature = "redb")]
+mod redb_txn;
 pub mod txn;
 
 pub use counters::Counters;
 pub use error::{OpenError, StoreError};
 pub use lineage::{Boot, BootId, Lineage, Opening};
-pub use mem_store::{Fault, Image, MemDisk, MemStore};
-pub use txn::{Migration, Schema, Store, Table, Txn, prefix_end};
+pub use mem_disk::{Fault, Image, MemDisk};
+pub use mem_store::MemStore;
+#[cfg(feature = "redb")]
+pub use redb_store::{RedbOptions, RedbReader, RedbStore};
+pub use txn::{Migration, Row, Schema, Store, Table, Txn, prefix_end};

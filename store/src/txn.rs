@@ -1,6 +1,7 @@
 //! The contract between the owners of rows and the stores: tables, transactions, batches.
 //! Holds no implementation; see `mem_store.rs` and `redb_store.rs`.
 
+use crate::lineage::LINEAGE;
 use crate::{Counters, Lineage, StoreError};
 
 /// A table: a closed set per owner (node schema, client schema), declared as consts on one page.
@@ -39,6 +40,19 @@ pub struct Migration {
     pub run: fn(&mut dyn Txn) -> Result<(), StoreError>,
 }
 
+impl Schema {
+    /// Refuses a table that is neither in the schema nor this crate's own.
+    pub(crate) fn check(&self, table: Table) -> Result<(), StoreError> {
+        if table == LINEAGE || self.tables.contains(&table) {
+            return Ok(());
+        }
+        Err(StoreError::UnknownTable { name: table.name })
+    }
+}
+
+/// Key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// One transaction, as a handler sees it. Reads see the writes made before them in the same batch.
 /// Keys are ordered as byte strings.
 pub trait Txn {
@@ -65,26 +79,19 @@ pub trait Txn {
     ///
     /// # Errors
     /// The table is not in the schema, or the engine failed.
-    #[expect(clippy::type_complexity, reason = "rows are pairs, and a name would only hide it")]
     fn range(
         &self,
         table: Table,
         from: &[u8],
         to: &[u8],
         max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    ) -> Result<Vec<Row>, StoreError>;
 
     /// Last row with `from <= key < to`.
     ///
     /// # Errors
     /// The table is not in the schema, or the engine failed.
-    #[expect(clippy::type_complexity, reason = "rows are pairs, and a name would only hide it")]
-    fn last(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError>;
 
     /// The number that this batch's commit will have: 1, 2, 3 ... over the life of the store, never
     /// reused within one boot. Opening is a commit too (the boot row), so the first batch of a new

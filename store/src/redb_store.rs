@@ -1,0 +1,280 @@
+//! The store on redb: one file, one writer, every commit on disk before it is answered.
+//! With `redb_txn.rs` and the fault backend the only modules that name redb's types.
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, StorageError,
+    WriteTransaction,
+};
+
+use crate::lineage::{last_commit, load, set_last_commit};
+use crate::redb_txn::{ReadTxn, WriteTxn, engine, is_full};
+use crate::{Counters, Lineage, OpenError, Opening, Schema, Store, StoreError, Txn, opening};
+
+/// How a [`RedbStore`] is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct RedbOptions {
+    /// Memory for cached pages, in bytes.
+    pub cache_bytes: usize,
+    /// Verify the checksum of every page at opening: reads the whole file, finds flipped bits.
+    pub check_integrity: bool,
+}
+
+impl Default for RedbOptions {
+    /// 16 MiB of cache (a million queued rows then cost 22 MiB of memory), no check.
+    fn default() -> Self {
+        Self { cache_bytes: 16 << 20, check_integrity: false }
+    }
+}
+
+/// The store in a redb file.
+#[derive(Debug)]
+pub struct RedbStore {
+    reader: RedbReader,
+    commit: u64,
+    lineage: Lineage,
+    counters: Cell<Counters>,
+    poisoned: bool,
+}
+
+impl RedbStore {
+    /// Opens the file at `path`, creating it readable by its owner only, and runs migrations.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Nothing was changed then, beside the creation of the file.
+    pub fn open(
+        path: &Path,
+        schema: Schema,
+        opening: Opening,
+        options: RedbOptions,
+    ) -> Result<Self, OpenError> {
+        let file = open_file(path).map_err(|error| io_failed(path, error))?;
+        let backend = FileBackend::new(file).map_err(|error| refused(path, error))?;
+        Self::open_at(path, backend, schema, opening, options)
+    }
+
+    /// Opens a store on another backend than a file.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_on(
+        backend: impl StorageBackend,
+        schema: Schema,
+        opening: Opening,
+        options: RedbOptions,
+    ) -> Result<Self, OpenError> {
+        Self::open_at(Path::new("backend"), backend, schema, opening, options)
+    }
+
+    fn open_at(
+        path: &Path,
+        backend: impl StorageBackend,
+        schema: Schema,
+        opening: Opening,
+        options: RedbOptions,
+    ) -> Result<Self, OpenError> {
+        let db = Database::builder()
+            .set_cache_size(options.cache_bytes)
+            .set_check_integrity_on_open(options.check_integrity)
+            .create_with_backend(backend)
+            .map_err(|error| refused(path, error))?;
+        let failed = |error| OpenError::failed(path, error);
+        let counters = Cell::default();
+        let write = begin(&db).map_err(failed)?;
+        let (commit, lineage) = {
+            let mut txn = WriteTxn::new(&write, &schema, &counters, 0).map_err(failed)?;
+            let commit = last_commit(&txn).map_err(failed)? + 1;
+            txn.number = commit;
+            (commit, opening::run(&mut txn, &schema, &opening)?)
+        };
+        write.commit().map_err(|error| failed(engine("committing the opening", error)))?;
+        counters.take();
+        let reader = RedbReader { db: Arc::new(db), schema };
+        Ok(Self { reader, commit, lineage, counters, poisoned: false })
+    }
+
+    /// A handle for reads from other threads; they never wait for the writer. The file stays open
+    /// until all handles are gone.
+    #[must_use]
+    pub fn reader(&self) -> RedbReader {
+        self.reader.clone()
+    }
+
+    /// Gives unused parts of the file back; whether there were any. Copies what is left, so it
+    /// belongs to the start of a process or a quiet hour.
+    ///
+    /// # Errors
+    /// A reader is still held, or the engine failed.
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        let doing = "compacting the store";
+        let Some(db) = Arc::get_mut(&mut self.reader.db) else {
+            return Err(StoreError::Engine { doing, source: "a reader is still held".into() });
+        };
+        db.compact().map_err(|error| engine(doing, error))
+    }
+
+    fn run(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Txn) -> Result<(), StoreError>,
+    ) -> Result<Done, StoreError> {
+        if self.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        let write = begin(&self.reader.db)?;
+        let number = self.commit + 1;
+        let mut txn = WriteTxn::new(&write, &self.reader.schema, &self.counters, number)?;
+        work(&mut txn)?;
+        if !txn.written && !txn.numbered.get() {
+            drop(txn);
+            write.abort().map_err(|error| engine("ending an idle batch", error))?;
+            return Ok(Done::Idle);
+        }
+        let counted = self.counters.get();
+        let renewed = if txn.lineage_written { Some(load(&txn)?) } else { None };
+        set_last_commit(&mut txn, number)?;
+        self.counters.set(counted);
+        drop(txn);
+        write.commit().map_err(|error| engine("committing", error))?;
+        Ok(Done::Committed { renewed })
+    }
+}
+
+enum Done {
+    Idle,
+    Committed { renewed: Option<Lineage> },
+}
+
+impl Store for RedbStore {
+    fn batch(
+        &mut self,
+        work: &mut dyn FnMut(&mut dyn Txn) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let done = self.run(work).inspect_err(|_| self.poisoned = true)?;
+        let counters = self.counters.get_mut();
+        match done {
+            Done::Idle => counters.idle_batches += 1,
+            Done::Committed { renewed } => {
+                self.commit += 1;
+                counters.commits += 1;
+                if let Some(renewed) = renewed {
+                    self.lineage = renewed;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn view(
+        &self,
+        work: &mut dyn FnMut(&dyn Txn) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        self.reader.counted_view(&self.counters, work)
+    }
+
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    fn commit_number(&self) -> u64 {
+        self.commit
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+}
+
+/// A handle for reads from other threads.
+#[derive(Clone, Debug)]
+pub struct RedbReader {
+    db: Arc<Database>,
+    schema: Schema,
+}
+
+impl RedbReader {
+    /// Runs `work` on the state of the last commit, without writing.
+    ///
+    /// # Errors
+    /// From `work` or the engine.
+    pub fn view(
+        &self,
+        work: &mut dyn FnMut(&dyn Txn) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.counted_view(&Cell::default(), work)
+    }
+
+    fn counted_view(
+        &self,
+        counters: &Cell<Counters>,
+        work: &mut dyn FnMut(&dyn Txn) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let read = self.db.begin_read().map_err(|error| engine("beginning a read", error))?;
+        let mut txn = ReadTxn::new(&read, &self.schema, counters)?;
+        let counted = counters.get();
+        txn.number = last_commit(&txn)?;
+        counters.set(counted);
+        work(&txn)
+    }
+}
+
+/// Quick repair costs a few percent and turns a reopening after a crash from a walk over the file
+/// into an instant; two phases because contents are chosen by strangers and checksums are weak.
+fn begin(db: &Database) -> Result<WriteTransaction, StoreError> {
+    let doing = "beginning a batch";
+    let mut write = db.begin_write().map_err(|error| engine(doing, error))?;
+    write.set_durability(Durability::Immediate).map_err(|error| engine(doing, error))?;
+    write.set_two_phase_commit(true);
+    write.set_quick_repair(true);
+    Ok(write)
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.create(true).truncate(false).open(path)?;
+    // The name of the new file must survive a crash as well as its contents.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(file)
+}
+
+fn refused(path: &Path, error: DatabaseError) -> OpenError {
+    let path = PathBuf::from(path);
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::Locked { path }
+        }
+        DatabaseError::Storage(StorageError::Io(error)) => io_failed(&path, error),
+        DatabaseError::Storage(_)
+        | DatabaseError::RepairAborted
+        | DatabaseError::UpgradeRequired(_)
+        | DatabaseError::TransactionInProgress
+        | _ => OpenError::NotAStore { path, source: error.into() },
+    }
+}
+
+fn io_failed(path: &Path, error: io::Error) -> OpenError {
+    let path = PathBuf::from(path);
+    if is_full(&error) {
+        OpenError::DiskFull { path, source: error.into() }
+    } else if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) {
+        OpenError::NotAStore { path, source: error.into() }
+    } else {
+        OpenError::NotWritable { path, source: error.into() }
+    }
+}
