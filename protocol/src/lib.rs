@@ -3,5 +3,21 @@
 //! Pure: no I/O, no clock, no randomness; builds for wasm. The law as it stands is
 //! `docs/protocol.md`, its grammar `docs/protocol.cddl`; `tests/spec.rs` holds them to this code.
 
+pub mod address;
+pub mod bundle;
+pub mod client_frame;
+pub mod codec;
+pub mod content;
+pub mod descriptor;
+pub mod device_list;
+pub mod envelope;
 pub mod frame;
+pub mod hello;
+pub mod id;
+pub mod key;
 pub mod limits;
+pub mod merkle;
+pub mod peer_frame;
+pub mod refusal;
+pub mod signed;
+pub mod statement;

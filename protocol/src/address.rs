@@ -1,0 +1,135 @@
+//! `alice@acme.example` and `alice@<node id>`: what people type. Names are resolved elsewhere; inside
+//! there is only (node id, name).
+
+use core::fmt;
+
+use thiserror::Error;
+
+use crate::id::{NodeId, ParseNodeIdError};
+
+/// Characters of a user name at most.
+pub const USER_NAME_CHARS_MAX: usize = 64;
+
+/// A user name at a node: `[a-z0-9._-]{1,64}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct UserName(String);
+
+/// The node part of an address as it was typed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Host {
+    /// A node id, which proves itself.
+    Node(NodeId),
+    /// A domain, which has to be bound to a node id by DNS or an alias first.
+    Domain(String),
+}
+
+/// An address as it was typed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Address {
+    /// Who.
+    pub name: UserName,
+    /// Where.
+    pub host: Host,
+}
+
+/// Why a text is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseAddressError {
+    /// There is no `@`.
+    #[error("an address looks like alice@acme.example or alice@<node id>")]
+    NoAt,
+    /// The name has other characters, none, or more than 64.
+    #[error("a user name is 1 to 64 characters of a-z, 0-9, '.', '_' and '-'")]
+    Name,
+    /// The part behind the `@` is neither a domain nor a node id.
+    #[error("'{0}' is neither a domain nor a node id")]
+    Host(String),
+    /// It has the length of a node id but is none.
+    #[error("the part behind the @ looks like a node id")]
+    NodeId(#[source] ParseNodeIdError),
+}
+
+impl UserName {
+    /// Checks a user name.
+    ///
+    /// # Errors
+    /// [`ParseAddressError::Name`].
+    pub fn parse(text: &str) -> Result<Self, ParseAddressError> {
+        let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
+        if (1..=USER_NAME_CHARS_MAX).contains(&text.len()) && text.chars().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseAddressError::Name)
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl crate::codec::Field for UserName {}
+impl serde::Serialize for UserName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+impl<'de> serde::Deserialize<'de> for UserName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(<D::Error as serde::de::Error>::custom)
+    }
+}
+
+impl Address {
+    /// The address of a name at a node id.
+    #[must_use]
+    pub const fn at_node(name: UserName, node: NodeId) -> Self {
+        Self { name, host: Host::Node(node) }
+    }
+
+    /// Reads what a person typed.
+    ///
+    /// # Errors
+    /// [`ParseAddressError`], each with what is wrong.
+    pub fn parse(text: &str) -> Result<Self, ParseAddressError> {
+        let (name, host) = text.split_once('@').ok_or(ParseAddressError::NoAt)?;
+        let name = UserName::parse(name)?;
+        let host = if host.len() == 56 && !host.contains('.') {
+            Host::Node(NodeId::parse(host).map_err(ParseAddressError::NodeId)?)
+        } else if is_domain(host) {
+            Host::Domain(host.to_lowercase())
+        } else {
+            return Err(ParseAddressError::Host(host.to_owned()));
+        };
+        Ok(Self { name, host })
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Node(node) => write!(out, "{}@{}", self.name, node.to_text()),
+            Host::Domain(domain) => write!(out, "{}@{domain}", self.name),
+        }
+    }
+}
+
+/// A host name by RFC 1123: labels of 1 to 63 letters, digits and inner hyphens.
+fn is_domain(text: &str) -> bool {
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    !text.is_empty() && text.len() <= 253 && text.split('.').all(label_ok)
+}
