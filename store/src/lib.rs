@@ -2,8 +2,12 @@
 //! Knows nothing of messages, peers or devices: the owners declare their tables and encode their
 //! rows. Expiry is the owners' job too.
 
+#[cfg(all(feature = "redb", unix))]
+pub mod ballast;
 pub mod counters;
 pub mod error;
+#[cfg(feature = "faults")]
+pub mod fault_backend;
 pub mod lineage;
 pub mod mem_disk;
 pub mod mem_store;
@@ -14,8 +18,12 @@ pub mod redb_store;
 mod redb_txn;
 pub mod txn;
 
+#[cfg(all(feature = "redb", unix))]
+pub use ballast::{Ballast, BallastError, free_bytes};
 pub use counters::Counters;
 pub use error::{OpenError, StoreError};
+#[cfg(feature = "faults")]
+pub use fault_backend::{DiskFault, DiskImage, FaultBackend, FaultDisk};
 pub use lineage::{Boot, BootId, Lineage, Opening};
 pub use mem_disk::{Fault, Image, MemDisk};
 pub use mem_store::MemStore;

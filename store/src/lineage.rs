@@ -45,7 +45,8 @@ pub const BOOTS_MAX: usize = 1_024;
 impl Lineage {
     /// Whether `commit` of `boot` is in the history of this store, whose last commit is
     /// `current_commit`. A peer that rightly saw a (boot, commit) which is not contained proves that
-    /// this store was rolled back to an older image.
+    /// this store was rolled back to an older image. What it cannot notice is a machine whose memory
+    /// is put back along with its disk, until that machine hears of a commit it has not made.
     #[must_use]
     pub fn contains(&self, boot: BootId, commit: u64, current_commit: u64) -> bool {
         let Some(at) = self.boots.iter().rposition(|known| known.id == boot) else {
