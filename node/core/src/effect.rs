@@ -1,0 +1,186 @@
+//! All that a node can ask for, on one page. Effects leave only after the commit that justifies them.
+
+use bytes::Bytes;
+use tidings_protocol::{
+    client_frame::NodeFrame,
+    descriptor::{Descriptor, Transport},
+    id::NodeId,
+    peer_frame::PeerFrame,
+    refusal::RefusalCode,
+};
+
+use crate::event::{AdminToken, ConnId, LinkId};
+
+/// One request of the core to its shell.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send to a device.
+    ToClient {
+        /// The connection.
+        conn: ConnId,
+        /// The frame's header.
+        frame: NodeFrame,
+        /// The bytes behind it.
+        body: Bytes,
+    },
+    /// End a connection, once what was sent to it has left.
+    CloseClient {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Send to a peer.
+    ToPeer {
+        /// The link.
+        link: LinkId,
+        /// The frame's header.
+        frame: PeerFrame,
+        /// The bytes behind it.
+        body: Bytes,
+    },
+    /// End a link, once what was sent on it has left.
+    ClosePeer {
+        /// The link.
+        link: LinkId,
+    },
+    /// Open a link to a node: any of these transports will do.
+    Dial {
+        /// The node.
+        node: NodeId,
+        /// Its processes.
+        transports: Vec<Transport>,
+    },
+    /// Ask the DHT for a node's descriptor.
+    Lookup {
+        /// The node.
+        node: NodeId,
+    },
+    /// Publish the own descriptor.
+    Publish {
+        /// The descriptor.
+        descriptor: Descriptor,
+    },
+    /// Answer an administrator.
+    AdminReply {
+        /// The question.
+        token: AdminToken,
+        /// The answer.
+        reply: AdminReply,
+    },
+    /// Something worth counting.
+    Observed(Observed),
+}
+
+/// What metrics and the event log hang on. Carries no address, key or text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// An envelope of an own device is on disk.
+    Accepted,
+    /// An envelope for an own device is on disk, from a peer or from here.
+    Stored,
+    /// The same envelope once more.
+    Duplicate,
+    /// A device has a copy; ms since it was stored here.
+    Delivered {
+        /// From the commit here to the device's word.
+        after_ms: u64,
+    },
+    /// ✓✓ reached the sender's node; ms since it was accepted there.
+    Ticked {
+        /// From acceptance to the device's statement.
+        after_ms: u64,
+    },
+    /// An envelope or copy ended without delivery.
+    Failed,
+    /// It expired.
+    Expired,
+    /// A frame or request was refused.
+    Refused(RefusalCode),
+    /// A statement did not verify, or spoke of what is not the signer's.
+    BadStatement,
+    /// An audit found an envelope missing at its destination; zero in peace.
+    AuditUnknown,
+    /// Own store was found to be rolled back.
+    RolledBack,
+    /// A peer or device was found to be rolled back.
+    OtherRolledBack,
+}
+
+/// An answer to an administrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminReply {
+    /// Done.
+    Done,
+    /// It cannot be done, and why.
+    Refused(String),
+    /// Peers.
+    Peers(Vec<PeerStatus>),
+    /// Queued envelopes.
+    Queue(Vec<QueueItem>),
+    /// The node.
+    Status(Box<NodeStatus>),
+}
+
+/// A peer as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: NodeId,
+    /// A link is up and greeted.
+    pub connected: bool,
+    /// Envelopes that are not final.
+    pub queued: u64,
+    /// When the oldest of them was accepted, in Unix ms.
+    pub oldest_ms: Option<u64>,
+    /// Statements that wait for it.
+    pub statements: u64,
+    /// Attempts that failed in a row.
+    pub failures: u32,
+    /// When the next attempt is due, in Unix ms.
+    pub next_try_ms: Option<u64>,
+    /// When it was last heard, in Unix ms.
+    pub seen_ms: Option<u64>,
+    /// Where it can be reached, as far as is known.
+    pub multiaddrs: Vec<String>,
+}
+
+/// A queued envelope as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueItem {
+    /// Where it goes.
+    pub node: NodeId,
+    /// The envelope.
+    pub eid: tidings_protocol::id::Eid,
+    /// When it was accepted, in Unix ms.
+    pub accepted_ms: u64,
+    /// When it expires, in Unix ms.
+    pub expires_ms: u64,
+    /// Copies, and how many of them are final.
+    pub copies: u32,
+    /// Final copies.
+    pub finished: u32,
+}
+
+/// A node at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Redrawn when the store was rolled back.
+    pub incarnation: u64,
+    /// Number of the last commit.
+    pub commit: u64,
+    /// Accounts.
+    pub accounts: u64,
+    /// Connected devices.
+    pub devices_connected: u64,
+    /// Peers with a greeted link.
+    pub peers_connected: u64,
+    /// Envelopes that wait for peers.
+    pub queued: u64,
+    /// Copies that wait for own devices.
+    pub inbox: u64,
+    /// The store refuses new work for want of space.
+    pub full: bool,
+    /// Where this process listens.
+    pub multiaddrs: Vec<String>,
+}

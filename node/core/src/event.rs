@@ -1,0 +1,263 @@
+//! All that can happen to a node, on one page. What the node then asks for is in `effect.rs`; how
+//! frames become inputs is in `ingress.rs`.
+
+use bytes::Bytes;
+use tidings_protocol::{
+    client_frame::{FetchBundle, InviteSecret, Join, PublishList, PublishPrekeys},
+    descriptor::{CheckedDescriptor, Descriptor},
+    device_list::CheckedList,
+    envelope::EnvelopeHead,
+    hello::{ClientHello, Mark, PeerHello},
+    id::{CopyId, Eid, NodeId, SubmitId},
+    peer_frame::{Answer, FetchUser, User},
+    refusal::RefusalCode,
+    statement::Checked,
+};
+
+/// A connection of a device. Never used twice within one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// A link to another node. Never used twice within one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// Names an administrator's question until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AdminToken(pub u64);
+
+/// One cause.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A device opened a connection; nothing is known of it.
+    ClientConnected {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A device sent a frame, read by [`crate::ingress::read_client_frame`].
+    Client {
+        /// The connection.
+        conn: ConnId,
+        /// The frame.
+        input: ClientInput,
+    },
+    /// A device sent what is no frame; the link must end.
+    ClientBroke {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        code: RefusalCode,
+    },
+    /// A connection of a device is gone.
+    ClientClosed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A link to a peer is up; libp2p has authenticated its peer id.
+    PeerConnected {
+        /// The link.
+        link: LinkId,
+        /// The libp2p peer id, as bytes.
+        transport: Bytes,
+        /// True when this side dialled.
+        dialer: bool,
+    },
+    /// A peer sent a frame, read by [`crate::ingress::read_peer_frame`].
+    Peer {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        input: PeerInput,
+    },
+    /// A peer sent what is no frame; the link must end.
+    PeerBroke {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        code: RefusalCode,
+    },
+    /// A link to a peer is gone.
+    PeerClosed {
+        /// The link.
+        link: LinkId,
+    },
+    /// A dial that the core asked for came to nothing.
+    DialFailed {
+        /// The node.
+        node: NodeId,
+    },
+    /// What the DHT knows of a node; already checked with [`Descriptor::read`], possibly empty.
+    Found {
+        /// The node.
+        node: NodeId,
+        /// The descriptors.
+        descriptors: Vec<(Descriptor, CheckedDescriptor)>,
+    },
+    /// Where this process listens now: (libp2p peer id, multiaddrs).
+    Listening {
+        /// The libp2p peer id, as bytes.
+        peer_id: Bytes,
+        /// Multiaddrs in text form.
+        multiaddrs: Vec<String>,
+    },
+    /// Time has passed: [`crate::Core::next_deadline`] was reached.
+    Tick,
+    /// Free bytes on the store's disk, and its size.
+    Disk {
+        /// Bytes free.
+        free: u64,
+        /// Bytes in all.
+        size: u64,
+    },
+    /// The node stops: say so to everybody.
+    Drain,
+    /// An administrator asks.
+    Admin {
+        /// Names the question.
+        token: AdminToken,
+        /// The question.
+        command: AdminCommand,
+    },
+}
+
+/// An envelope with its ids, computed outside the transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedEnvelope {
+    /// Header and targets.
+    pub head: EnvelopeHead,
+    /// The shared body.
+    pub shared: Bytes,
+    /// The envelope's id.
+    pub eid: Eid,
+    /// The id of each copy, in the order of the targets.
+    pub copies: Vec<CopyId>,
+}
+
+/// A frame of a device whose signatures and hashes were checked.
+#[derive(Clone, Debug)]
+pub enum ClientInput {
+    /// Proof of key; its signature is checked in the session, which knows key and challenge.
+    Hello(ClientHello),
+    /// A newcomer, with the list that was checked on its own.
+    Join(Box<(Join, CheckedList)>),
+    /// Envelopes of one message.
+    Submit {
+        /// Idempotency.
+        submit: SubmitId,
+        /// The envelopes.
+        envelopes: Vec<PreparedEnvelope>,
+    },
+    /// Copies on the device's disk.
+    Received {
+        /// Inbox number and copy, in the order of the statements.
+        items: Vec<(u64, CopyId)>,
+        /// The device's statements.
+        checked: Checked,
+    },
+    /// Notes on the device's disk.
+    Noted {
+        /// Their numbers.
+        notes: Vec<u64>,
+    },
+    /// Asks for bundles.
+    FetchBundle(FetchBundle),
+    /// Own pre-keys.
+    PublishPrekeys(Box<PublishPrekeys>),
+    /// Own device list, checked on its own.
+    PublishList(Box<(PublishList, CheckedList)>),
+    /// Keep-alive.
+    Ping {
+        /// To be repeated.
+        number: u64,
+    },
+}
+
+/// A frame of a peer whose signatures and hashes were checked.
+#[derive(Clone, Debug)]
+pub enum PeerInput {
+    /// Proof of identity, with the descriptors that it carries.
+    Hello(Box<CheckedHello>),
+    /// An envelope.
+    Deliver(PreparedEnvelope),
+    /// Hop acknowledgements.
+    Took {
+        /// One for each envelope.
+        answers: Vec<Answer>,
+        /// A mark of the peer's store.
+        mark: Mark,
+    },
+    /// Statements; rows to be named in the answer.
+    Statements {
+        /// The peer's rows.
+        rows: Vec<u64>,
+        /// The statements, proof by proof.
+        checked: Vec<Checked>,
+    },
+    /// Our statements are on the peer's disk.
+    StatementsTook {
+        /// Our rows.
+        rows: Vec<u64>,
+        /// A mark of the peer's store.
+        mark: Mark,
+    },
+    /// The peer asks what became of its envelopes.
+    Audit {
+        /// The envelopes.
+        eids: Vec<Eid>,
+    },
+    /// What became of ours.
+    AuditAnswer {
+        /// There, not final.
+        waiting: Vec<Eid>,
+        /// Not there.
+        unknown: Vec<Eid>,
+    },
+    /// The peer asks for one of our users.
+    FetchUser(FetchUser),
+    /// A user of the peer.
+    User(Box<User>),
+    /// Keep-alive.
+    KeepAlive {
+        /// A mark of the peer's store.
+        mark: Mark,
+    },
+    /// The peer ends the link.
+    Farewell {
+        /// Why.
+        code: RefusalCode,
+    },
+}
+
+/// A peer's hello with its descriptors read and checked.
+#[derive(Clone, Debug)]
+pub struct CheckedHello {
+    /// The hello.
+    pub hello: PeerHello,
+    /// The peer's descriptor.
+    pub descriptor: (Descriptor, CheckedDescriptor),
+    /// Descriptors of others; those that did not check are left out.
+    pub introductions: Vec<(Descriptor, CheckedDescriptor)>,
+}
+
+/// What an administrator can ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminCommand {
+    /// Make an invite.
+    Invite {
+        /// Its secret, drawn by the asker.
+        secret: InviteSecret,
+        /// How many accounts it makes.
+        uses: u32,
+        /// How long it is good for, in ms.
+        life_ms: u64,
+    },
+    /// All peers, with queue and state.
+    Peers,
+    /// What waits for one peer, or for all.
+    Queue {
+        /// The peer.
+        node: Option<NodeId>,
+    },
+    /// The node at a glance.
+    Status,
+}

@@ -1,0 +1,176 @@
+//! From bytes to inputs: decoding, hashing and signature checks, as pure functions. They run on the
+//! links' own tasks in production and inline in the simulator; what needs the store (which key a
+//! delegation or list names) is checked again inside the transaction.
+
+use tidings_protocol::{
+    client_frame::{ClientFrame, Submit},
+    codec::{self, DecodeError},
+    descriptor::{CheckedDescriptor, Descriptor},
+    device_list::CheckedList,
+    envelope::{EnvelopeHead, shared_hash},
+    frame::Frame,
+    hello::PeerHello,
+    limits,
+    peer_frame::PeerFrame,
+    refusal::RefusalCode,
+    statement::Checked,
+};
+
+use crate::event::{CheckedHello, ClientInput, PeerInput, PreparedEnvelope};
+
+/// What became of a frame.
+#[derive(Clone, Debug)]
+pub enum Read<T> {
+    /// An input for the core.
+    Input(T),
+    /// A frame of a type that this version does not know; to be skipped.
+    Unknown,
+    /// The link must end.
+    Broken(RefusalCode),
+}
+
+/// Reads a frame of a device.
+#[must_use]
+pub fn read_client_frame(frame: &Frame) -> Read<ClientInput> {
+    if let Some(tag) = codec::peek_tag(&frame.header)
+        && !ClientFrame::knows_tag(tag)
+    {
+        return Read::Unknown;
+    }
+    match codec::decode(&frame.header).map_err(Broken::from).and_then(|f| client_input(f, frame)) {
+        Ok(input) => Read::Input(input),
+        Err(Broken(code)) => Read::Broken(code),
+    }
+}
+
+/// Reads a frame of a peer.
+#[must_use]
+pub fn read_peer_frame(frame: &Frame, now_ms: u64) -> Read<PeerInput> {
+    if let Some(tag) = codec::peek_tag(&frame.header)
+        && !PeerFrame::knows_tag(tag)
+    {
+        return Read::Unknown;
+    }
+    let input = codec::decode(&frame.header)
+        .map_err(Broken::from)
+        .and_then(|header| peer_input(header, frame, now_ms));
+    match input {
+        Ok(input) => Read::Input(input),
+        Err(Broken(code)) => Read::Broken(code),
+    }
+}
+
+/// Why a frame ends its link.
+struct Broken(RefusalCode);
+
+impl From<DecodeError> for Broken {
+    fn from(_: DecodeError) -> Self {
+        Self(RefusalCode::Malformed)
+    }
+}
+
+fn client_input(header: ClientFrame, frame: &Frame) -> Result<ClientInput, Broken> {
+    Ok(match header {
+        ClientFrame::Hello(hello) => ClientInput::Hello(hello),
+        ClientFrame::Join(join) => {
+            let list = CheckedList::first_seen(&join.list).map_err(|_| NOT_AUTHORISED)?;
+            ClientInput::Join(Box::new((join, list)))
+        }
+        ClientFrame::Submit(Submit { submit, heads }) => {
+            if heads.is_empty() || heads.len() > limits::ENVELOPES_PER_SUBMIT_MAX {
+                return Err(MALFORMED);
+            }
+            let hash = shared_hash(&frame.body);
+            let envelopes =
+                heads.into_iter().map(|head| prepare(head, frame, &hash)).collect::<Result<_, _>>();
+            ClientInput::Submit { submit, envelopes: envelopes? }
+        }
+        ClientFrame::Received(received) => {
+            let checked = received.proof.check().map_err(|_| NOT_AUTHORISED)?;
+            if checked.statements.len() != received.items.len() {
+                return Err(MALFORMED);
+            }
+            let items = received.items.iter().map(|item| (item.inbox, item.copy)).collect();
+            ClientInput::Received { items, checked }
+        }
+        ClientFrame::Noted(noted) => ClientInput::Noted { notes: noted.notes },
+        ClientFrame::FetchBundle(fetch) => ClientInput::FetchBundle(fetch),
+        ClientFrame::PublishPrekeys(publish) => {
+            if publish.upload.one_time.len() > limits::ONE_TIME_PREKEYS_MAX {
+                return Err(MALFORMED);
+            }
+            ClientInput::PublishPrekeys(Box::new(publish))
+        }
+        ClientFrame::PublishList(publish) => {
+            let list = CheckedList::first_seen(&publish.list).map_err(|_| NOT_AUTHORISED)?;
+            ClientInput::PublishList(Box::new((publish, list)))
+        }
+        ClientFrame::Ping(ping) => ClientInput::Ping { number: ping.number },
+    })
+}
+
+fn peer_input(header: PeerFrame, frame: &Frame, now_ms: u64) -> Result<PeerInput, Broken> {
+    Ok(match header {
+        PeerFrame::Hello(hello) => PeerInput::Hello(Box::new(read_hello(hello, now_ms)?)),
+        PeerFrame::Deliver(head) => {
+            PeerInput::Deliver(prepare(head, frame, &shared_hash(&frame.body))?)
+        }
+        PeerFrame::Took(took) => PeerInput::Took { answers: took.answers, mark: took.mark },
+        PeerFrame::Statements(statements) => {
+            let count: usize = statements.proofs.iter().map(|proof| proof.leaves.len()).sum();
+            if count > limits::STATEMENTS_PER_FRAME_MAX {
+                return Err(MALFORMED);
+            }
+            // A statement that does not verify changes nothing; those beside it still count.
+            let checked: Vec<Checked> =
+                statements.proofs.iter().filter_map(|proof| proof.check().ok()).collect();
+            PeerInput::Statements { rows: statements.rows, checked }
+        }
+        PeerFrame::StatementsTook(took) => {
+            PeerInput::StatementsTook { rows: took.rows, mark: took.mark }
+        }
+        PeerFrame::Audit(audit) if audit.eids.len() > limits::AUDIT_EIDS_MAX => {
+            return Err(MALFORMED);
+        }
+        PeerFrame::Audit(audit) => PeerInput::Audit { eids: audit.eids },
+        PeerFrame::AuditAnswer(answer) => {
+            PeerInput::AuditAnswer { waiting: answer.waiting, unknown: answer.unknown }
+        }
+        PeerFrame::FetchUser(fetch) => PeerInput::FetchUser(fetch),
+        PeerFrame::User(user) => PeerInput::User(Box::new(user)),
+        PeerFrame::KeepAlive(alive) => PeerInput::KeepAlive { mark: alive.mark },
+        PeerFrame::Farewell(farewell) => PeerInput::Farewell { code: farewell.refusal.code },
+    })
+}
+
+fn read_hello(hello: PeerHello, now_ms: u64) -> Result<CheckedHello, Broken> {
+    if hello.version != limits::PROTOCOL_VERSION {
+        return Err(Broken(RefusalCode::Version));
+    }
+    let descriptor = Descriptor::read(&hello.descriptor, now_ms).map_err(|_| NOT_AUTHORISED)?;
+    let introductions: Vec<(Descriptor, CheckedDescriptor)> = hello
+        .introductions
+        .iter()
+        .take(limits::INTRODUCTIONS_MAX)
+        .filter_map(|bytes| Descriptor::read(bytes, now_ms).ok())
+        .collect();
+    Ok(CheckedHello { hello, descriptor, introductions })
+}
+
+fn prepare(
+    head: EnvelopeHead,
+    frame: &Frame,
+    shared_hash: &tidings_protocol::id::Hash,
+) -> Result<PreparedEnvelope, Broken> {
+    head.check(frame.body.len()).map_err(|error| match error {
+        tidings_protocol::envelope::EnvelopeError::TooLarge { .. } => Broken(RefusalCode::TooLarge),
+        tidings_protocol::envelope::EnvelopeError::Version(_)
+        | tidings_protocol::envelope::EnvelopeError::Targets
+        | tidings_protocol::envelope::EnvelopeError::Life => MALFORMED,
+    })?;
+    let (eid, copies) = head.ids(shared_hash);
+    Ok(PreparedEnvelope { head, shared: frame.body.clone(), eid, copies })
+}
+
+const MALFORMED: Broken = Broken(RefusalCode::Malformed);
+const NOT_AUTHORISED: Broken = Broken(RefusalCode::NotAuthorised);
