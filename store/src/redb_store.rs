@@ -2,7 +2,7 @@
 //! With `redb_txn.rs` and the fault backend the only modules that name redb's types.
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,19 +47,27 @@ impl RedbStore {
     /// Opens the file at `path`, creating it readable by its owner only, and runs migrations.
     ///
     /// # Errors
-    /// See [`OpenError`]. Nothing was changed then, beside the creation of the file.
+    /// See [`OpenError`]. Nothing was changed then, beside the creation of an empty store.
     pub fn open(
         path: &Path,
         schema: Schema,
         opening: Opening,
         options: RedbOptions,
     ) -> Result<Self, OpenError> {
-        let file = open_file(path).map_err(|error| io_failed(path, error))?;
+        let mut access = OpenOptions::new();
+        access.read(true).write(true);
+        let mut file = access.open(path);
+        if matches!(&file, Err(error) if error.kind() == ErrorKind::NotFound) {
+            create(path)?;
+            file = access.open(path);
+        }
+        let file = file.map_err(|error| io_failed(path, error))?;
         let backend = FileBackend::new(file).map_err(|error| refused(path, error))?;
         Self::open_at(path, backend, schema, opening, options)
     }
 
-    /// Opens a store on another backend than a file.
+    /// Opens a store on another backend than a file. A crash within the very first opening may leave
+    /// a backend that cannot be opened; for files [`RedbStore::open`] sees to that.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -237,20 +245,30 @@ fn begin(db: &Database) -> Result<WriteTransaction, StoreError> {
     Ok(write)
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    match options.open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        opened => return opened,
+/// Makes an empty database under another name and gives it its own when it is whole: redb does not
+/// know its file again after a crash within its first writes.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let failed = |error| io_failed(path, error);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
     }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.create(true).truncate(false).open(path)?;
-    // The name of the new file must survive a crash as well as its contents.
+    let file = options.open(&new).map_err(failed)?;
+    let backend = FileBackend::new(file).map_err(|error| refused(path, error))?;
+    let made = Database::builder().create_with_backend(backend);
+    made.and_then(Database::close).map_err(|error| refused(path, error))?;
+    fs::rename(&new, path).map_err(failed)?;
+    // The new name must survive a crash as well as the contents.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(file)
+    let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    folder.sync_all().map_err(failed)
 }
 
 fn refused(path: &Path, error: DatabaseError) -> OpenError {

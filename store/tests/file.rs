@@ -1,0 +1,113 @@
+//! What only a store in a file can show: its lock, its mode, readers, and files that are no stores.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+
+use tidings_store::{
+    BootId, OpenError, Opening, RedbOptions, RedbStore, Schema, Store, StoreError, Table,
+};
+
+const INBOX: Table = Table::new("inbox");
+const SCHEMA: Schema = Schema { version: 1, tables: &[INBOX], migrations: &[] };
+
+fn open(path: &Path) -> Result<RedbStore, OpenError> {
+    let opening = Opening { boot: BootId([1; 16]), incarnation: 1 };
+    RedbStore::open(path, SCHEMA, opening, RedbOptions::default())
+}
+
+#[test]
+fn the_file_belongs_to_its_owner_and_is_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = open(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let second = open(&path).unwrap_err();
+    assert!(matches!(second, OpenError::Locked { .. }));
+    assert!(second.to_string().ends_with("store.redb is in use by another process"));
+    drop(store);
+    open(&path).unwrap();
+}
+
+#[test]
+fn what_is_no_store_is_called_so_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let letter = "Dear Bob, ".repeat(1_000);
+    fs::write(&path, &letter).unwrap();
+    assert!(matches!(open(&path), Err(OpenError::NotAStore { .. })));
+    assert_eq!(fs::read_to_string(&path).unwrap(), letter);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(open(folder.path()), Err(OpenError::NotWritable { .. })), "a folder");
+    let absent = folder.path().join("absent").join("store.redb");
+    assert!(matches!(open(&absent), Err(OpenError::NotWritable { .. })));
+    assert!(!absent.exists());
+}
+
+#[test]
+fn a_creation_cut_short_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    fs::write(folder.path().join("store.redb.new"), vec![0; 5_000]).unwrap();
+    drop(open(&path).unwrap());
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn readers_on_other_threads_see_whole_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(&folder.path().join("store.redb")).unwrap();
+    let reader = store.reader();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut number = 0_u64;
+            while number < 60 {
+                let view = reader.view(&mut |txn| {
+                    number = txn.commit_number();
+                    let rows = txn.range(INBOX, &[], &[0xff; 9], usize::MAX)?;
+                    assert_eq!(rows.len() as u64, (number - 1) * 2);
+                    Ok(())
+                });
+                view.unwrap();
+            }
+        });
+        for batch in 0_u64..59 {
+            store
+                .batch(&mut |txn| {
+                    txn.put(INBOX, &(2 * batch).to_be_bytes(), b"one")?;
+                    txn.put(INBOX, &(2 * batch + 1).to_be_bytes(), b"two")
+                })
+                .unwrap();
+        }
+    });
+}
+
+#[test]
+fn compaction_gives_space_back_and_keeps_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let mut store = open(&path).unwrap();
+    let keys = 0_u64..4_000;
+    let fill = |txn: &mut dyn tidings_store::Txn| {
+        keys.clone().try_for_each(|key| txn.put(INBOX, &key.to_be_bytes(), &[7; 1_000]))
+    };
+    store.batch(&mut |txn| fill(txn)).unwrap();
+    store
+        .batch(&mut |txn| {
+            keys.clone().skip(1).try_for_each(|key| txn.delete(INBOX, &key.to_be_bytes()))
+        })
+        .unwrap();
+    let before = fs::metadata(&path).unwrap().len();
+    let reader = store.reader();
+    assert!(matches!(store.compact(), Err(StoreError::Engine { .. })), "a reader is held");
+    drop(reader);
+    assert!(store.compact().unwrap());
+    assert!(fs::metadata(&path).unwrap().len() < before / 4);
+    store.view(&mut |txn| Ok(assert_eq!(txn.range(INBOX, &[], &[0xff], 9)?.len(), 1))).unwrap();
+}
