@@ -43,6 +43,9 @@ wire_struct! {
         0 => submit: SubmitId,
         /// The heads.
         1 => heads: Vec<EnvelopeHead>,
+        /// A mark of the device's store that holds the sealed bytes: a device whose store was rolled
+        /// back behind it must not seal again under the same id.
+        2 => mine: Mark,
     }
 }
 

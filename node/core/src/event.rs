@@ -146,6 +146,8 @@ pub enum ClientInput {
         submit: SubmitId,
         /// The envelopes.
         envelopes: Vec<PreparedEnvelope>,
+        /// A mark of the device's store.
+        mine: Mark,
     },
     /// Copies on the device's disk.
     Received {

@@ -76,14 +76,14 @@ fn client_input(header: ClientFrame, frame: &Frame) -> Result<ClientInput, Broke
             let list = CheckedList::first_seen(&join.list).map_err(|_| NOT_AUTHORISED)?;
             ClientInput::Join(Box::new((join, list)))
         }
-        ClientFrame::Submit(Submit { submit, heads }) => {
+        ClientFrame::Submit(Submit { submit, heads, mine }) => {
             if heads.is_empty() || heads.len() > limits::ENVELOPES_PER_SUBMIT_MAX {
                 return Err(MALFORMED);
             }
             let hash = shared_hash(&frame.body);
             let envelopes =
                 heads.into_iter().map(|head| prepare(head, frame, &hash)).collect::<Result<_, _>>();
-            ClientInput::Submit { submit, envelopes: envelopes? }
+            ClientInput::Submit { submit, envelopes: envelopes?, mine }
         }
         ClientFrame::Received(received) => {
             let checked = received.proof.check().map_err(|_| NOT_AUTHORISED)?;
