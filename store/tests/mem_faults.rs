@@ -1,5 +1,7 @@
 //! What the disk in memory does at each fault, what a caller hears, and what is there afterwards.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use tidings_store::{
     BootId, Fault, MemDisk, MemStore, OpenError, Opening, Schema, Store, StoreError, Table,
 };

@@ -1,6 +1,8 @@
 //! One suite that every store passes: in memory, on a file, on the disk with faults.
 //! Crashes and torn sectors are in `torture.rs`, random batches in `equal.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod bench;
 mod lineage;
 mod opening;
@@ -38,10 +40,16 @@ conformance![
     lineage::a_silent_restore_is_noticed,
     lineage::a_restore_within_a_boot_is_noticed,
     lineage::a_new_incarnation_shows_after_its_commit,
-    lineage::old_boots_are_forgotten,
     opening::rows_survive_reopening,
     opening::a_newer_schema_is_refused,
     opening::migrations_run_in_order_and_once,
     opening::a_failed_migration_changes_nothing,
     opening::a_new_table_appears_by_version,
 ];
+
+// A thousand openings of a file take long where fsync is slow, so this rule has no such test.
+#[test]
+fn old_boots_are_forgotten() {
+    lineage::old_boots_are_forgotten(&mut bench::Memory::default());
+    lineage::old_boots_are_forgotten(&mut bench::OnFaultDisk::default());
+}
