@@ -74,6 +74,8 @@ pub(crate) const DHT_KEY_BYTES_MAX: usize = 64;
 pub(crate) const DHT_CHECKS_PER_BEAT_MAX: usize = 500;
 /// Offered records that are checked per beat and peer.
 pub(crate) const DHT_CHECKS_PER_PEER_MAX: usize = 64;
+/// Times per beat that a full store is searched for its farthest record: 2 ms each.
+pub(crate) const DHT_EVICTIONS_PER_BEAT_MAX: usize = 20;
 /// Handing our stored records to nodes that have come nearer to them.
 pub(crate) const DHT_REPLICATION: Duration = Duration::from_secs(60 * 60);
 /// Life of a stored record, no longer than a descriptor's own.

@@ -3,8 +3,16 @@
 //! Knows frames as cut bytes and records as keys and values; what they mean is the core's. The
 //! swarm dials, identifies, limits and answers lookups; frames never pass through it.
 
+mod address_filter;
+mod behaviour;
+mod dht;
+mod kad_gate;
+mod lanes;
 mod limits;
+mod peers;
 mod queue;
+mod session;
+mod swarm_task;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +26,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use address_filter::AddressFilter;
+use behaviour::build_swarm;
+use limits::COMMANDS_MAX;
 pub use queue::{LaneSenders, SendRefused};
+use swarm_task::SwarmTask;
 
 /// One of the two streams of a link. Each keeps its order; between them there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -310,9 +322,25 @@ pub fn start(
     tasks: &mut JoinSet<()>,
     validate: Arc<Validate>,
 ) -> Result<(P2p, mpsc::Receiver<P2pEvent>), StartError> {
-    let local = config.transport_seed.peer_id()?;
-    let (commands, _) = mpsc::channel(limits::COMMANDS_MAX);
-    let (_, events) = mpsc::channel(config.limits.events_max);
-    drop((tasks, validate));
+    let filter = if config.allow_private_addresses {
+        AddressFilter::PrivateToo
+    } else {
+        AddressFilter::PublicOnly
+    };
+    let mut swarm = build_swarm(config.transport_seed.keypair()?, filter)?;
+    for address in &config.listen {
+        swarm.listen_on(address.clone()).map_err(|source| StartError::Listen {
+            address: address.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    for address in &config.announce {
+        swarm.add_external_address(address.clone());
+    }
+    let local = *swarm.local_peer_id();
+    let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
+    let (events_out, events) = mpsc::channel(config.limits.events_max.max(1));
+    let task = SwarmTask::new(swarm, config.limits.clone(), validate, commands_in, events_out);
+    tasks.spawn(task.run());
     Ok((P2p { commands, local }, events))
 }

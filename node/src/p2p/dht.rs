@@ -1,0 +1,212 @@
+//! The network's records: checks what is offered, answers lookups and publications.
+//!
+//! A library's acknowledgement is no proof of storage and its publisher field is anybody's claim,
+//! so neither is believed; the caller's check decides, on the way in and on the way out.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use libp2p::PeerId;
+use libp2p::kad::store::{MemoryStore, RecordStore};
+use libp2p::kad::{
+    self, GetRecordOk, InboundRequest, KBucketKey, QueryId, QueryResult, Quorum, Record, RecordKey,
+};
+
+use super::limits::{
+    DHT_CHECKS_PER_BEAT_MAX, DHT_CHECKS_PER_PEER_MAX, DHT_EVICTIONS_PER_BEAT_MAX,
+    DHT_KEY_BYTES_MAX, DHT_RECORDS_MAX, DHT_VALUE_BYTES_MAX, LOOKUP_VALUES_MAX, LOOKUPS_MAX,
+    PUBLICATIONS_MAX,
+};
+use super::{P2pEvent, Validate, Validity};
+
+type Kad = kad::Behaviour<MemoryStore>;
+
+/// Lookups and publications under way, and what was checked in this beat.
+pub(crate) struct Dht {
+    local: PeerId,
+    validate: Arc<Validate>,
+    // Query ids have no order; both lists are short.
+    lookups: Vec<(QueryId, Lookup)>,
+    publications: Vec<(QueryId, Vec<u8>)>,
+    checks: usize,
+    checks_of: BTreeMap<PeerId, usize>,
+    evictions: usize,
+}
+
+struct Lookup {
+    key: Vec<u8>,
+    values: Vec<Vec<u8>>,
+}
+
+impl Dht {
+    pub(crate) fn new(local: PeerId, validate: Arc<Validate>) -> Self {
+        Self {
+            local,
+            validate,
+            lookups: Vec::new(),
+            publications: Vec::new(),
+            checks: 0,
+            checks_of: BTreeMap::new(),
+            evictions: 0,
+        }
+    }
+
+    /// A new beat brings new allowances.
+    pub(crate) fn beat(&mut self) {
+        self.checks = 0;
+        self.checks_of.clear();
+        self.evictions = 0;
+    }
+
+    /// Begins a lookup; one that cannot begin has found nothing.
+    pub(crate) fn look_up(&mut self, kad: &mut Kad, key: Vec<u8>) -> Option<P2pEvent> {
+        if self.lookups.len() >= LOOKUPS_MAX || key.len() > DHT_KEY_BYTES_MAX {
+            return Some(P2pEvent::Found { key, values: Vec::new() });
+        }
+        let query = kad.get_record(RecordKey::new(&key));
+        self.lookups.push((query, Lookup { key, values: Vec::new() }));
+        None
+    }
+
+    /// Begins a publication; one that cannot begin has failed.
+    pub(crate) fn publish(
+        &mut self,
+        kad: &mut Kad,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Option<P2pEvent> {
+        let failed = |key, why: &str| {
+            tracing::warn!(why, "a record was not published");
+            Some(P2pEvent::Published { key, ok: false })
+        };
+        if self.publications.len() >= PUBLICATIONS_MAX {
+            return failed(key, "too many publications are under way");
+        }
+        if !fits(&key, &value) || (self.validate)(&key, &value, None) == Validity::Invalid {
+            return failed(key, "others would refuse it");
+        }
+        // Our own record has a place even when strangers' records fill the store.
+        self.make_room(kad, &RecordKey::new(&key));
+        let record = Record::new(RecordKey::new(&key), value);
+        match kad.put_record(record, Quorum::One) {
+            Ok(query) => {
+                self.publications.push((query, key));
+                None
+            }
+            Err(error) => failed(key, &error.to_string()),
+        }
+    }
+
+    /// Takes what the library reports; answers are returned.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "routing news and queries of its own")]
+    pub(crate) fn happened(&mut self, kad: &mut Kad, event: kad::Event) -> Option<P2pEvent> {
+        match event {
+            kad::Event::InboundRequest {
+                request: InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => {
+                self.offered(kad, source, record);
+                None
+            }
+            // Provider records arrive here too under `FilterBoth`; we keep none.
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => match result {
+                QueryResult::GetRecord(found) => {
+                    if let Ok(GetRecordOk::FoundRecord(found)) = found {
+                        self.found(kad, id, &found.record);
+                    }
+                    step.last.then(|| self.looked_up(id)).flatten()
+                }
+                QueryResult::PutRecord(put) => {
+                    let at = self.publications.iter().position(|(query, _)| *query == id)?;
+                    let (_, key) = self.publications.swap_remove(at);
+                    Some(P2pEvent::Published { key, ok: put.is_ok() })
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn found(&mut self, kad: &mut Kad, id: QueryId, record: &Record) {
+        let Some((_, lookup)) = self.lookups.iter_mut().find(|(query, _)| *query == id) else {
+            return;
+        };
+        let Record { key, value, .. } = record;
+        if key.as_ref() != lookup.key
+            || lookup.values.contains(value)
+            || !fits(&lookup.key, value)
+            || (self.validate)(&lookup.key, value, None) == Validity::Invalid
+        {
+            return;
+        }
+        lookup.values.push(value.clone());
+        if lookup.values.len() >= LOOKUP_VALUES_MAX
+            && let Some(mut query) = kad.query_mut(&id)
+        {
+            query.finish();
+        }
+    }
+
+    fn looked_up(&mut self, id: QueryId) -> Option<P2pEvent> {
+        let at = self.lookups.iter().position(|(query, _)| *query == id)?;
+        let (_, Lookup { key, values }) = self.lookups.swap_remove(at);
+        Some(P2pEvent::Found { key, values })
+    }
+
+    fn offered(&mut self, kad: &mut Kad, source: PeerId, mut record: Record) {
+        let of_peer = self.checks_of.entry(source).or_default();
+        if self.checks >= DHT_CHECKS_PER_BEAT_MAX || *of_peer >= DHT_CHECKS_PER_PEER_MAX {
+            tracing::debug!(%source, "too many records offered; this one is not looked at");
+            return;
+        }
+        self.checks += 1;
+        *of_peer += 1;
+        if !fits(record.key.as_ref(), &record.value) {
+            return;
+        }
+        let held = kad.store_mut().get(&record.key).map(Cow::into_owned);
+        let held = held.as_ref().map(|held| held.value.as_slice());
+        match (self.validate)(record.key.as_ref(), &record.value, held) {
+            Validity::Newer => {}
+            Validity::NotNewer => return,
+            Validity::Invalid => {
+                tracing::debug!(%source, "an invalid record was offered");
+                return;
+            }
+        }
+        // The library would let a forged publisher decide who hands the record on.
+        record.publisher = None;
+        self.make_room(kad, &record.key);
+        if let Err(error) = kad.store_mut().put(record) {
+            tracing::debug!(%source, %error, "an offered record was not kept");
+        }
+    }
+
+    /// When the store is full, gives up the record farthest from us, if it is farther than `key`:
+    /// others look for those elsewhere.
+    fn make_room(&mut self, kad: &mut Kad, key: &RecordKey) {
+        let store = kad.store_mut();
+        let full = store.records().count() >= DHT_RECORDS_MAX;
+        if !full || store.get(key).is_some() || self.evictions >= DHT_EVICTIONS_PER_BEAT_MAX {
+            return;
+        }
+        self.evictions += 1;
+        let local = KBucketKey::from(self.local);
+        let distance = |key: &RecordKey| local.distance(&KBucketKey::new(key.clone()));
+        let ours = Some(self.local);
+        let farthest = store
+            .records()
+            .filter(|record| record.publisher != ours)
+            .map(|record| (distance(&record.key), record.key.clone()))
+            .max_by_key(|(far, _)| *far);
+        if let Some((far, victim)) = farthest
+            && far > distance(key)
+        {
+            store.remove(&victim);
+        }
+    }
+}
+
+fn fits(key: &[u8], value: &[u8]) -> bool {
+    key.len() <= DHT_KEY_BYTES_MAX && value.len() <= DHT_VALUE_BYTES_MAX
+}

@@ -1,0 +1,125 @@
+//! Kademlia behind the address filter: what it has learnt about a peer is dialled only if allowed.
+//!
+//! Kademlia hands out addresses from its table and from running queries, so filtering what enters
+//! the table is not enough. Passes everything else through.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll};
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::kad;
+use libp2p::kad::store::MemoryStore;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use super::address_filter::{AddressFilter, configured};
+use super::limits::CONFIGURED_PEERS_MAX;
+
+type Kad = kad::Behaviour<MemoryStore>;
+
+/// Kademlia, and the addresses that a person configured, which are exempt from the filter.
+pub(crate) struct KadGate {
+    pub(crate) kad: Kad,
+    filter: AddressFilter,
+    configured: BTreeMap<PeerId, Vec<Multiaddr>>,
+}
+
+impl KadGate {
+    pub(crate) fn new(kad: Kad, filter: AddressFilter) -> Self {
+        Self { kad, filter, configured: BTreeMap::new() }
+    }
+
+    /// Takes configured addresses into the table.
+    pub(crate) fn add_configured(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let addresses = configured(&peer, addresses);
+        if self.configured.len() >= CONFIGURED_PEERS_MAX && !self.configured.contains_key(&peer) {
+            tracing::warn!(%peer, "too many configured peers; this one is left out");
+            return;
+        }
+        for address in &addresses {
+            self.kad.add_address(&peer, address.clone());
+        }
+        self.configured.insert(peer, addresses);
+    }
+
+    /// Takes the addresses that a peer claims for itself into the table, as far as allowed.
+    pub(crate) fn add_learnt(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        for address in self.filter.learnt(&peer, addresses) {
+            self.kad.add_address(&peer, address);
+        }
+    }
+
+    fn dialable(&self, peer: &PeerId, known: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let mut addresses = self.configured.get(peer).cloned().unwrap_or_default();
+        addresses.extend(self.filter.learnt(peer, known));
+        configured(peer, addresses)
+    }
+}
+
+impl NetworkBehaviour for KadGate {
+    type ConnectionHandler = <Kad as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = kad::Event;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.kad.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let known =
+            self.kad.handle_pending_outbound_connection(connection, peer, addresses, role)?;
+        Ok(peer.map(|peer| self.dialable(&peer, known)).unwrap_or_default())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_outbound_connection(connection, peer, address, role, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.kad.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.kad.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<kad::Event, THandlerInEvent<Self>>> {
+        self.kad.poll(cx)
+    }
+}

@@ -1,0 +1,578 @@
+//! Decides which pair of lanes is the one link to each peer. Pure: no stream, no clock.
+//!
+//! Links are settled apart from connections: both sides may dial at once and both connections
+//! live, but only one pair of lanes carries the link. The rule: a pair that the peer opened takes
+//! the place of what there is, since the peer would not open one if it had a link; only while
+//! both may be opening at once does the lower peer id's pair win. A connection that is left
+//! without lanes closes by itself, so no side ever closes what the other has chosen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use libp2p::PeerId;
+
+use super::lanes::Opener;
+use super::limits::{DIALS_MAX, SETTLED_BEATS};
+use super::session::End;
+
+/// What the swarm task must do now, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect<C, P> {
+    /// Dial the addresses that came with the command.
+    Dial(PeerId),
+    /// Open both lanes on the connection.
+    Open(PeerId, C),
+    /// Run a session over the pair.
+    Start { link: u64, peer: PeerId, opener: Opener, pair: P },
+    /// Tell the session to end; its end must be reported by [`Peers::ended`].
+    End { link: u64, end: End },
+    /// Close the connection.
+    CloseConnection(C),
+    /// Close all connections to the peer, and stop dialling it.
+    Disconnect(PeerId),
+    /// Tell the caller that its dial came to nothing.
+    Failed { peer: PeerId, why: String },
+}
+
+/// All peers that are connected, linked or wanted. `C` names a connection, `P` is a pair of lanes.
+#[derive(Debug)]
+pub(crate) struct Peers<C, P> {
+    local: PeerId,
+    peers: BTreeMap<PeerId, Peer<C, P>>,
+    wanted: BTreeSet<PeerId>,
+    links: BTreeMap<u64, PeerId>,
+    last_link: u64,
+    beat: u64,
+    effects: Vec<Effect<C, P>>,
+}
+
+#[derive(Debug)]
+struct Peer<C, P> {
+    connections: BTreeSet<C>,
+    /// A dial of ours is under way.
+    dialling: bool,
+    /// We have asked for lanes on this connection.
+    opening: Option<C>,
+    link: Option<Link<C>>,
+    /// Waits for the old link to go down.
+    next: Option<Offer<C, P>>,
+    /// The caller wants no link; it ends for good.
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Link<C> {
+    number: u64,
+    connection: C,
+    opener: Opener,
+    since: u64,
+}
+
+#[derive(Debug)]
+struct Offer<C, P> {
+    connection: C,
+    opener: Opener,
+    pair: P,
+}
+
+impl<C, P> Default for Peer<C, P> {
+    fn default() -> Self {
+        Self {
+            connections: BTreeSet::new(),
+            dialling: false,
+            opening: None,
+            link: None,
+            next: None,
+            closing: false,
+        }
+    }
+}
+
+impl<C: Copy + Ord, P> Peers<C, P> {
+    pub(crate) fn new(local: PeerId) -> Self {
+        Self {
+            local,
+            peers: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            links: BTreeMap::new(),
+            last_link: 0,
+            beat: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// What is to be done after the call before.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect<C, P>> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Time went on by one beat.
+    pub(crate) fn beat(&mut self) {
+        self.beat += 1;
+    }
+
+    /// The caller wants a link.
+    pub(crate) fn want(&mut self, id: PeerId) {
+        if id == self.local {
+            return self.fail(id, "that is this node itself");
+        }
+        let peer = self.peers.entry(id).or_default();
+        if peer.closing {
+            return self.fail(id, "the link is being closed");
+        }
+        if peer.link.is_some() || self.wanted.contains(&id) {
+            return;
+        }
+        if self.wanted.len() >= DIALS_MAX {
+            self.fail(id, "too many dials are under way");
+            return self.tidy(id);
+        }
+        self.wanted.insert(id);
+        match peer.connections.last().copied() {
+            Some(connection) => {
+                peer.opening = Some(connection);
+                self.effects.push(Effect::Open(id, connection));
+            }
+            None => {
+                peer.dialling = true;
+                self.effects.push(Effect::Dial(id));
+            }
+        }
+    }
+
+    /// The caller wants no link.
+    pub(crate) fn close(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.opening = None;
+        peer.dialling = false;
+        peer.next = None;
+        match &peer.link {
+            Some(link) => {
+                peer.closing = true;
+                self.effects.push(Effect::End { link: link.number, end: End::AfterFlush });
+            }
+            None => self.effects.push(Effect::Disconnect(id)),
+        }
+        if self.wanted.remove(&id) {
+            self.fail(id, "closed by this node");
+        }
+        self.tidy(id);
+    }
+
+    /// A dial of ours came to nothing.
+    pub(crate) fn dial_failed(&mut self, id: PeerId, why: &str) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.dialling = false;
+        // The peer may have reached us meanwhile; then the answer comes from its connection.
+        if peer.opening.is_none() && self.wanted.remove(&id) {
+            self.fail(id, why);
+        }
+        self.tidy(id);
+    }
+
+    /// The dial that [`Effect::Dial`] asked for is answered by a connection, reported next.
+    pub(crate) fn dialled(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.dialling = false;
+        }
+    }
+
+    /// A connection is established, dialled by either side.
+    pub(crate) fn connected(&mut self, id: PeerId, connection: C) {
+        let peer = self.peers.entry(id).or_default();
+        peer.connections.insert(connection);
+        if peer.opening.is_none() && peer.link.is_none() && self.wanted.contains(&id) {
+            peer.opening = Some(connection);
+            self.effects.push(Effect::Open(id, connection));
+        }
+    }
+
+    /// A connection is gone.
+    pub(crate) fn disconnected(&mut self, id: PeerId, connection: C) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.connections.remove(&connection);
+        if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
+            let end = End::Now("the connection closed");
+            self.effects.push(Effect::End { link: link.number, end });
+        }
+        if peer.next.as_ref().is_some_and(|next| next.connection == connection) {
+            peer.next = None;
+        }
+        if peer.opening == Some(connection) {
+            self.not_opened(id, "the connection closed");
+        }
+        self.tidy(id);
+    }
+
+    /// Our asking for lanes came to nothing.
+    pub(crate) fn open_failed(&mut self, id: PeerId, connection: C, why: &str) {
+        if self.peers.get(&id).is_some_and(|peer| peer.opening == Some(connection)) {
+            // A peer that does not open lanes on it will not do so a moment later either.
+            self.effects.push(Effect::CloseConnection(connection));
+            self.not_opened(id, why);
+        }
+        self.tidy(id);
+    }
+
+    /// A pair of lanes is open. One that is not wanted is dropped, which its other end sees.
+    pub(crate) fn opened(&mut self, id: PeerId, connection: C, opener: Opener, pair: P) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.closing || !peer.connections.contains(&connection) {
+            return;
+        }
+        match opener {
+            Opener::Us if peer.opening != Some(connection) => return,
+            Opener::Us => {}
+            Opener::Them => {
+                let contested = peer.link.as_ref().is_some_and(|link| {
+                    link.opener == Opener::Us && self.beat < link.since + SETTLED_BEATS
+                });
+                if (contested || peer.opening.is_some()) && self.local < id {
+                    return;
+                }
+            }
+        }
+        peer.opening = None;
+        self.wanted.remove(&id);
+        peer.next = Some(Offer { connection, opener, pair });
+        match &peer.link {
+            Some(link) => {
+                let end = End::Now("the peer opened a newer link");
+                self.effects.push(Effect::End { link: link.number, end });
+            }
+            None => self.start_next(id),
+        }
+    }
+
+    /// A session has ended. The caller must hear of it before it hears of what follows from here.
+    pub(crate) fn ended(&mut self, link: u64, spoils_connection: bool) {
+        let Some(id) = self.links.remove(&link) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(old) = peer.link.take_if(|current| current.number == link) else { return };
+        if peer.closing {
+            peer.closing = false;
+            peer.next = None;
+            self.effects.push(Effect::Disconnect(id));
+        } else if spoils_connection {
+            self.effects.push(Effect::CloseConnection(old.connection));
+        }
+        self.start_next(id);
+        self.tidy(id);
+    }
+
+    fn start_next(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(Offer { connection, opener, pair }) = peer.next.take() else { return };
+        self.last_link += 1;
+        let link = self.last_link;
+        self.links.insert(link, id);
+        peer.link = Some(Link { number: link, connection, opener, since: self.beat });
+        self.effects.push(Effect::Start { link, peer: id, opener, pair });
+    }
+
+    fn not_opened(&mut self, id: PeerId, why: &str) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.opening = None;
+        // Another dial of ours may still be under way, and then it answers.
+        if !peer.dialling && self.wanted.remove(&id) {
+            self.fail(id, why);
+        }
+    }
+
+    fn fail(&mut self, peer: PeerId, why: &str) {
+        self.effects.push(Effect::Failed { peer, why: why.to_owned() });
+    }
+
+    /// Forgets a peer of whom nothing is left, so that strangers do not fill the map.
+    fn tidy(&mut self, id: PeerId) {
+        let gone = self.peers.get(&id).is_some_and(|peer| {
+            peer.connections.is_empty()
+                && peer.link.is_none()
+                && !peer.dialling
+                && !self.wanted.contains(&id)
+        });
+        if gone {
+            self.peers.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    type Dropped = Rc<RefCell<Vec<(usize, u32)>>>;
+
+    /// One side's half of a pair; dropping it is what the other side sees as the end.
+    #[derive(Debug)]
+    struct Half {
+        side: usize,
+        pair: u32,
+        dropped: Dropped,
+    }
+
+    impl Drop for Half {
+        fn drop(&mut self) {
+            self.dropped.borrow_mut().push((self.side, self.pair));
+        }
+    }
+
+    #[derive(Debug)]
+    enum Happens {
+        Connected(u32),
+        Opened(u32, Opener, Half),
+        Ended(u64),
+    }
+
+    /// Two nodes and what is on its way to each; per connection order is kept, else anything goes.
+    struct World {
+        ids: [PeerId; 2],
+        nodes: [Peers<u32, Half>; 2],
+        on_the_way: [Vec<(u32, Happens)>; 2],
+        up: [BTreeMap<u64, Half>; 2],
+        dropped: Dropped,
+        numbers: u32,
+        random: u64,
+        failed: usize,
+    }
+
+    impl World {
+        fn new(seed: u64) -> Self {
+            let mut ids = [PeerId::random(), PeerId::random()];
+            ids.sort();
+            let [low, high] = ids;
+            Self {
+                ids,
+                nodes: [Peers::new(low), Peers::new(high)],
+                on_the_way: [Vec::new(), Vec::new()],
+                up: [BTreeMap::new(), BTreeMap::new()],
+                dropped: Dropped::default(),
+                numbers: 0,
+                random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+                failed: 0,
+            }
+        }
+
+        fn pick(&mut self, from: usize) -> usize {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            usize::try_from(self.random % u64::try_from(from).unwrap()).unwrap()
+        }
+
+        fn number(&mut self) -> u32 {
+            self.numbers += 1;
+            self.numbers
+        }
+
+        fn want(&mut self, side: usize) {
+            self.nodes[side].want(self.ids[1 - side]);
+            self.obey(side);
+        }
+
+        fn obey(&mut self, side: usize) {
+            for effect in self.nodes[side].take_effects() {
+                match effect {
+                    Effect::Dial(_) => {
+                        let connection = self.number();
+                        for end in [0, 1] {
+                            self.on_the_way[end].push((connection, Happens::Connected(connection)));
+                        }
+                    }
+                    Effect::Open(_, connection) => {
+                        let pair = self.number();
+                        for (end, opener) in [(side, Opener::Us), (1 - side, Opener::Them)] {
+                            let half = Half { side: end, pair, dropped: Rc::clone(&self.dropped) };
+                            let opened = Happens::Opened(connection, opener, half);
+                            self.on_the_way[end].push((connection, opened));
+                        }
+                    }
+                    Effect::Start { link, pair, .. } => {
+                        assert!(self.up[side].is_empty(), "two links at a time");
+                        self.up[side].insert(link, pair);
+                    }
+                    Effect::End { link, .. } => self.end(side, link),
+                    Effect::Failed { .. } => self.failed += 1,
+                    Effect::CloseConnection(_) | Effect::Disconnect(_) => {}
+                }
+            }
+            let gone = std::mem::take(&mut *self.dropped.borrow_mut());
+            for (dropper, pair) in gone {
+                let other = 1 - dropper;
+                let cut =
+                    self.up[other].iter().find(|(_, half)| half.pair == pair).map(|(l, _)| *l);
+                if let Some(link) = cut {
+                    self.end(other, link);
+                }
+            }
+        }
+
+        fn end(&mut self, side: usize, link: u64) {
+            if self.up[side].remove(&link).is_some() {
+                self.on_the_way[side].push((u32::MAX, Happens::Ended(link)));
+            }
+        }
+
+        fn step(&mut self, side: usize) {
+            // The first event of a random connection.
+            let at = self.pick(self.on_the_way[side].len());
+            let lane = self.on_the_way[side][at].0;
+            let at = self.on_the_way[side].iter().position(|(of, _)| *of == lane).unwrap();
+            let (_, happens) = self.on_the_way[side].remove(at);
+            let other = self.ids[1 - side];
+            let node = &mut self.nodes[side];
+            match happens {
+                Happens::Connected(connection) => {
+                    node.dialled(other);
+                    node.connected(other, connection);
+                }
+                Happens::Opened(connection, opener, half) => {
+                    node.opened(other, connection, opener, half);
+                }
+                Happens::Ended(link) => node.ended(link, false),
+            }
+            self.obey(side);
+        }
+
+        fn run(&mut self) {
+            for _ in 0..1000 {
+                let busy: Vec<usize> =
+                    [0, 1].into_iter().filter(|side| !self.on_the_way[*side].is_empty()).collect();
+                if busy.is_empty() {
+                    return;
+                }
+                let side = busy[self.pick(busy.len())];
+                self.step(side);
+            }
+            panic!("the nodes never come to rest");
+        }
+
+        fn pair_up(&self, side: usize) -> Option<u32> {
+            self.up[side].values().next().map(|half| half.pair)
+        }
+    }
+
+    #[test]
+    fn simultaneous_dials_end_in_one_link_whatever_the_order() {
+        for seed in 0..3000 {
+            let mut world = World::new(seed);
+            world.want(0);
+            for _ in 0..seed % 4 {
+                if !world.on_the_way[0].is_empty() {
+                    world.step(0);
+                }
+            }
+            world.want(1);
+            world.run();
+            assert!(world.pair_up(0).is_some(), "seed {seed}: no link");
+            assert_eq!(world.pair_up(0), world.pair_up(1), "seed {seed}: different links");
+            assert_eq!(world.failed, 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_lost_its_link_gets_a_new_one() {
+        for asks in [0, 1] {
+            let mut world = World::new(7);
+            world.want(1 - asks);
+            world.run();
+            for _ in 0..SETTLED_BEATS {
+                world.nodes[1 - asks].beat();
+            }
+            // The asker restarted: it knows of nothing, and its old halves are silent, not closed.
+            world.up[asks].values_mut().for_each(|half| half.dropped = Dropped::default());
+            world.up[asks].clear();
+            world.nodes[asks] = Peers::new(world.ids[asks]);
+            world.want(asks);
+            world.run();
+            assert!(world.pair_up(0).is_some());
+            assert_eq!(world.pair_up(0), world.pair_up(1), "asker {asks}");
+        }
+    }
+
+    fn acme_wants_globex() -> (Peers<u32, ()>, PeerId) {
+        let globex = PeerId::random();
+        let mut acme = Peers::new(PeerId::random());
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
+        (acme, globex)
+    }
+
+    fn failed(peer: PeerId, why: &str) -> Effect<u32, ()> {
+        Effect::Failed { peer, why: why.to_owned() }
+    }
+
+    #[test]
+    fn every_dial_is_answered_once() {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [], "one dial at a time");
+        acme.dial_failed(globex, "refused");
+        assert_eq!(acme.take_effects(), [failed(globex, "refused")]);
+        acme.dial_failed(globex, "refused");
+        assert_eq!(acme.take_effects(), []);
+        assert!(acme.peers.is_empty(), "nothing is remembered of a stranger");
+    }
+
+    #[test]
+    fn a_connection_lost_while_opening_fails_the_dial() {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.dialled(globex);
+        acme.connected(globex, 1);
+        assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
+        acme.disconnected(globex, 1);
+        assert_eq!(acme.take_effects(), [failed(globex, "the connection closed")]);
+        assert!(acme.peers.is_empty());
+    }
+
+    #[test]
+    fn a_peer_without_lanes_loses_its_connection() {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.dialled(globex);
+        acme.connected(globex, 1);
+        acme.take_effects();
+        acme.open_failed(globex, 1, "no lanes");
+        assert_eq!(acme.take_effects(), [Effect::CloseConnection(1), failed(globex, "no lanes")]);
+    }
+
+    #[test]
+    fn closing_flushes_then_disconnects_and_refuses_dials_meanwhile() {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.dialled(globex);
+        acme.connected(globex, 1);
+        acme.opened(globex, 1, Opener::Us, ());
+        acme.take_effects();
+        acme.close(globex);
+        assert_eq!(acme.take_effects(), [Effect::End { link: 1, end: End::AfterFlush }]);
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [failed(globex, "the link is being closed")]);
+        acme.ended(1, false);
+        assert_eq!(acme.take_effects(), [Effect::Disconnect(globex)]);
+        acme.disconnected(globex, 1);
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
+    }
+
+    #[test]
+    fn this_node_does_not_dial_itself() {
+        let mut acme = Peers::<u32, ()>::new(PeerId::random());
+        acme.want(acme.local);
+        assert_eq!(acme.take_effects(), [failed(acme.local, "that is this node itself")]);
+        assert!(acme.peers.is_empty());
+    }
+
+    #[test]
+    fn dials_are_bounded() {
+        let mut acme = Peers::<u32, ()>::new(PeerId::random());
+        for _ in 0..DIALS_MAX {
+            acme.want(PeerId::random());
+        }
+        acme.take_effects();
+        let globex = PeerId::random();
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [failed(globex, "too many dials are under way")]);
+        assert_eq!(acme.peers.len(), DIALS_MAX);
+    }
+}
