@@ -1,6 +1,256 @@
 //! Who decides: the pure state machine of a node. One event, one batch, one commit, then the
 //! effects. Names no runtime, socket, clock or engine; the shell around it is `tidings-node`.
+//!
+//! `handle` each event of a batch, `finish` the batch, commit, then `poll_effect` until `None`. A
+//! handler decides before its first write. When a commit fails, the process ends: the core's memory
+//! may be ahead of the disk, and [`Core::open`] rebuilds it from the store alone.
 
+mod accept;
+mod account;
+mod admin;
+mod audit;
+mod batch;
+mod descriptor;
 pub mod effect;
 pub mod event;
+mod expiry;
+mod fetch;
+mod inbox;
 pub mod ingress;
+mod outbox;
+mod peer;
+mod retry;
+pub mod schema;
+mod session;
+pub mod settings;
+mod statements;
+mod submit;
+mod timers;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use tidings_protocol::{
+    hello::Mark,
+    id::{BootId, DeviceId, NodeId},
+    signed::OpenSignedError,
+    statement::{Signer, Stance},
+};
+use tidings_store::{Lineage, StoreError, Txn};
+
+use crate::{
+    batch::Batch,
+    descriptor::OwnDescriptor,
+    effect::{Effect, Observed},
+    event::{ConnId, Event, LinkId},
+    fetch::Fetches,
+    peer::{Link, Peer},
+    session::Session,
+    settings::{Sabotage, Settings},
+    timers::Timers,
+};
+
+/// Why a core could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenCoreError {
+    /// The store failed.
+    #[error("reading the store of the node")]
+    Store(#[from] StoreError),
+    /// The delegation is not signed by the root key that it names, or names another operational key.
+    #[error("checking the delegation of the node")]
+    Delegation(#[from] OpenSignedError),
+    /// The delegation is for another operational key.
+    #[error("the delegation names another operational key than the one in the key file")]
+    OtherKey,
+}
+
+/// A node: everything that it knows and may forget. What it must not forget is in the store.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    node: NodeId,
+    stance: Stance,
+    lineage: Lineage,
+    rng: ChaCha20Rng,
+    now_ms: u64,
+    full_percent: u64,
+    draining: bool,
+    sessions: BTreeMap<ConnId, Session>,
+    online: BTreeMap<DeviceId, ConnId>,
+    inbox_rows: BTreeMap<DeviceId, u64>,
+    links: BTreeMap<LinkId, Link>,
+    peers: BTreeMap<NodeId, Peer>,
+    numbers: BTreeMap<u32, NodeId>,
+    fetches: Fetches,
+    own: OwnDescriptor,
+    timers: Timers,
+    batch: Batch,
+    effects: VecDeque<Effect>,
+}
+
+impl Core {
+    /// Builds the core from its store. Runs in a batch of its own; [`Core::finish`] ends it.
+    ///
+    /// # Errors
+    /// [`OpenCoreError`].
+    pub fn open(
+        settings: Settings,
+        lineage: &Lineage,
+        seed: [u8; 32],
+        now_ms: u64,
+        txn: &mut dyn Txn,
+    ) -> Result<Self, OpenCoreError> {
+        let node = settings
+            .delegation
+            .peek()
+            .map_err(OpenSignedError::from)
+            .map(|delegation| delegation.node)?;
+        let delegation = settings.delegation.open(&node.root_key())?;
+        if delegation.operational != settings.operational.public() {
+            return Err(OpenCoreError::OtherKey);
+        }
+        let signer =
+            Signer { key: delegation.operational, node: Some(node), version: delegation.serial };
+        let boot = BootId(lineage.boot.0);
+        let mut core = Self {
+            settings,
+            node,
+            stance: Stance { signer, incarnation: lineage.incarnation, boot },
+            lineage: lineage.clone(),
+            rng: ChaCha20Rng::from_seed(seed),
+            now_ms,
+            full_percent: 0,
+            draining: false,
+            sessions: BTreeMap::new(),
+            online: BTreeMap::new(),
+            inbox_rows: BTreeMap::new(),
+            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            fetches: Fetches::default(),
+            own: OwnDescriptor::default(),
+            timers: Timers::starting_at(now_ms),
+            batch: Batch::default(),
+            effects: VecDeque::new(),
+        };
+        core.load_peers(txn)?;
+        Ok(core)
+    }
+
+    /// This node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Takes one event. `now_ms` is Unix time in ms; it may jump.
+    ///
+    /// # Errors
+    /// From the store; the process must end.
+    pub fn handle(
+        &mut self,
+        event: Event,
+        now_ms: u64,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        self.now_ms = now_ms;
+        match event {
+            Event::ClientConnected { conn } => self.on_client_connected(conn),
+            Event::Client { conn, input } => return self.on_client(conn, input, txn),
+            Event::ClientBroke { conn, code } => self.refuse_link(conn, code),
+            Event::ClientClosed { conn } => self.on_client_closed(conn),
+            Event::PeerConnected { link, transport, dialer } => {
+                self.on_peer_connected(link, transport, dialer, txn);
+            }
+            Event::Peer { link, input } => return self.on_peer(link, input, txn),
+            Event::PeerBroke { link, code } => self.refuse_peer(link, code),
+            Event::PeerClosed { link } => self.on_peer_closed(link),
+            Event::DialFailed { node } => self.on_dial_failed(&node),
+            Event::Found { node, descriptors } => return self.on_found(&node, descriptors, txn),
+            Event::Listening { peer_id, multiaddrs } => {
+                return self.on_listening(peer_id, multiaddrs, txn);
+            }
+            Event::Tick => return self.on_tick(txn),
+            Event::Disk { free, size } => {
+                self.full_percent =
+                    (size.saturating_sub(free) * 100).checked_div(size).unwrap_or(0);
+            }
+            Event::Drain => return self.on_drain(txn),
+            Event::Admin { token, command } => return self.on_admin(token, command, txn),
+        }
+        Ok(())
+    }
+
+    /// The next effect. To be called after the commit, until `None`.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Unix ms at which the core wants a [`Event::Tick`].
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadline()
+    }
+
+    fn observe(&mut self, observed: Observed) {
+        self.effects.push_back(Effect::Observed(observed));
+    }
+
+    fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// A mark of the commit that this batch will be.
+    fn mark(&self, txn: &dyn Txn) -> Mark {
+        Mark { boot: self.stance.boot, commit: txn.commit_number() }
+    }
+
+    /// Checks a mark of the own store that somebody wrote down. One that is not in the lineage means
+    /// that the store was rolled back: it gets a new incarnation, pre-keys that may have been handed
+    /// out are worthless, and everybody must greet again.
+    fn check_mark(&mut self, mark: Option<&Mark>, txn: &mut dyn Txn) -> Result<bool, StoreError> {
+        let Some(mark) = mark else { return Ok(true) };
+        let boot = tidings_store::BootId(mark.boot.0);
+        if self.is_sabotaged(Sabotage::NoLineageCheck)
+            || self.lineage.contains(boot, mark.commit, txn.commit_number())
+        {
+            return Ok(true);
+        }
+        let incarnation = u64::from_be_bytes(self.random());
+        Lineage::renew(txn, incarnation)?;
+        self.stance.incarnation = incarnation;
+        self.observe(Observed::RolledBack);
+        self.forget_links();
+        Ok(false)
+    }
+
+    /// True when the disk is too full for more from devices, or five percent earlier from peers.
+    const fn is_full_for(&self, who: Asker) -> bool {
+        let margin = match who {
+            Asker::Device => 0,
+            Asker::Peer => 5,
+        };
+        self.full_percent + margin >= self.settings.disk_percent_max
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn is_sabotaged(&self, how: Sabotage) -> bool {
+        self.settings.sabotage == Some(how)
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[expect(clippy::unused_self, reason = "the same call with and without the feature")]
+    const fn is_sabotaged(&self, _how: Sabotage) -> bool {
+        false
+    }
+}
+
+/// Who wants something stored.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    Device,
+    Peer,
+}

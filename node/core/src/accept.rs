@@ -1,0 +1,77 @@
+//! An envelope from a peer: taken into the inboxes of own devices in one commit, or refused.
+
+use tidings_protocol::{
+    device_list::DeviceList,
+    limits,
+    peer_frame::Answer,
+    refusal::{Refusal, RefusalCode},
+    signed::Signed,
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Asker, Core,
+    effect::Observed,
+    event::{LinkId, PreparedEnvelope},
+    inbox::Hop,
+    schema::{self, SEEN, SeenRow},
+    settings::Sabotage,
+};
+
+/// How soon a peer should try again when there is no room: the expiry job runs each minute.
+const NO_ROOM_AFTER_MS: u64 = 60_000;
+
+impl Core {
+    pub(crate) fn on_deliver(
+        &mut self,
+        link: LinkId,
+        envelope: &PreparedEnvelope,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(node) = self.links.get(&link).and_then(|link| link.node) else { return Ok(()) };
+        let is_known = !self.is_sabotaged(Sabotage::NoNodeDedup)
+            && schema::get::<SeenRow>(txn, SEEN, envelope.eid.as_bytes())?.is_some();
+        if is_known {
+            self.observe(Observed::Duplicate);
+            self.answer_peer(link, envelope, None, Vec::new());
+            return Ok(());
+        }
+        let header = &envelope.head.header;
+        let code = if header.destination != self.node {
+            Some(RefusalCode::WrongNode)
+        } else if header.origin != node {
+            Some(RefusalCode::NotAuthorised)
+        } else if header.expires_ms <= self.now_ms {
+            Some(RefusalCode::Expired)
+        } else if header.created_ms > self.now_ms + limits::CLOCK_SKEW_MS_MAX {
+            Some(RefusalCode::Busy)
+        } else if self.draining {
+            Some(RefusalCode::Draining)
+        } else if self.is_full_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
+            Some(RefusalCode::Quota)
+        } else {
+            None
+        };
+        if let Some(code) = code {
+            self.observe(Observed::Refused(code));
+            let refusal = Refusal { code, after_ms: code.may_retry().then_some(NO_ROOM_AFTER_MS) };
+            self.answer_peer(link, envelope, Some(refusal), Vec::new());
+            return Ok(());
+        }
+        let lists = self.store_envelope(envelope, &Hop::Peer(node), txn)?;
+        self.answer_peer(link, envelope, None, lists);
+        Ok(())
+    }
+
+    fn answer_peer(
+        &mut self,
+        link: LinkId,
+        envelope: &PreparedEnvelope,
+        refusal: Option<Refusal>,
+        mut lists: Vec<Signed<DeviceList>>,
+    ) {
+        lists.truncate(limits::LISTS_PER_ANSWER_MAX);
+        let answer = Answer { eid: envelope.eid, refusal, lists };
+        self.batch.answers.entry(link).or_default().push(answer);
+    }
+}

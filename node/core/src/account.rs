@@ -1,0 +1,283 @@
+//! Accounts of this node: invites, joining, device lists, pre-keys. Sends nothing to peers.
+
+use bytes::Bytes;
+use tidings_protocol::{
+    bundle::{Bundle, OneTimePrekey},
+    client_frame::{
+        Done, InviteSecret, Join, Joined, NodeFrame, PublishList, PublishPrekeys, Refusable,
+    },
+    codec,
+    device_list::{CheckedList, DeviceList, DeviceListError},
+    hello::Challenge,
+    id::{AccountId, DeviceId, Hash, hash},
+    key::Purpose,
+    limits,
+    refusal::RefusalCode,
+    signed::Signed,
+};
+use tidings_store::{StoreError, Txn, prefix_end};
+
+use crate::{
+    Core,
+    event::ConnId,
+    schema::{
+        self, ACCOUNTS, AccountRow, BUNDLES, DEVICES, DeviceRow, INVITES, InviteRow, LISTS,
+        ONE_TIME, OneTimeRow, list_key,
+    },
+};
+
+impl Core {
+    pub(crate) fn on_join(
+        &mut self,
+        conn: ConnId,
+        challenge: &Challenge,
+        join: &Join,
+        list: &CheckedList,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let invite_key = invite_hash(&join.invite);
+        let invite: Option<InviteRow> = schema::get(txn, INVITES, invite_key.as_bytes())?;
+        let known: Option<AccountRow> =
+            schema::get(txn, ACCOUNTS, list.list.name.as_str().as_bytes())?;
+        // A newcomer whose answer was lost asks again: the same account gets the same answer.
+        if let Some(known) = &known
+            && known.account == list.account()
+            && known.list_hash == list.hash
+        {
+            self.to_client(conn, NodeFrame::Joined(Joined { request: join.request }));
+            return Ok(());
+        }
+        let refusal = match &invite {
+            _ if list.list.node != self.node => Some(RefusalCode::WrongNode),
+            _ if list.list.version != 0 || list.list.devices.len() != 1 => {
+                Some(RefusalCode::Malformed)
+            }
+            _ if !is_proved(challenge, join, list) => Some(RefusalCode::NotAuthorised),
+            None => Some(RefusalCode::BadInvite),
+            Some(row) if row.uses_left == 0 || row.expires_ms <= self.now_ms => {
+                Some(RefusalCode::BadInvite)
+            }
+            Some(_) if known.is_some() => Some(RefusalCode::NameTaken),
+            Some(_) if self.is_full_for(crate::Asker::Device) => Some(RefusalCode::Quota),
+            Some(_) => None,
+        };
+        let (Some(mut invite), None) = (invite, refusal) else {
+            let code = refusal.unwrap_or(RefusalCode::BadInvite);
+            self.refuse(conn, Refusable::Request(join.request), code);
+            return Ok(());
+        };
+        invite.uses_left -= 1;
+        schema::put(txn, INVITES, invite_key.as_bytes(), &invite)?;
+        self.write_list(&join.list, list, None, txn)?;
+        self.to_client(conn, NodeFrame::Joined(Joined { request: join.request }));
+        Ok(())
+    }
+
+    pub(crate) fn on_publish_list(
+        &mut self,
+        conn: ConnId,
+        publish: &PublishList,
+        list: &CheckedList,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(account) = self.greeted(conn).map(|greeted| greeted.account) else {
+            return Ok(());
+        };
+        let Some(known) = Self::newest_list(&account, txn)? else { return Ok(()) };
+        let known_list = CheckedList::first_seen(&known)
+            .map_err(|error| StoreError::corrupt(error.to_string()))?;
+        if known_list.hash == list.hash {
+            self.to_client(conn, NodeFrame::Done(Done { request: publish.request }));
+            return Ok(());
+        }
+        let code = match known_list.then(&publish.list) {
+            Ok(_) => None,
+            Err(DeviceListError::Fork | DeviceListError::Rollback { .. }) => {
+                Some(RefusalCode::Conflict)
+            }
+            Err(
+                DeviceListError::Decode(_)
+                | DeviceListError::Signed(_)
+                | DeviceListError::OtherAccount
+                | DeviceListError::SubkeyNotAllowed
+                | DeviceListError::Devices
+                | DeviceListError::Label,
+            ) => Some(RefusalCode::NotAuthorised),
+        };
+        if let Some(code) = code {
+            self.refuse(conn, Refusable::Request(publish.request), code);
+            return Ok(());
+        }
+        // The answer comes first: the list may end this very link.
+        self.to_client(conn, NodeFrame::Done(Done { request: publish.request }));
+        self.write_list(&publish.list, list, Some(&known_list), txn)
+    }
+
+    /// Writes a list, adds its devices and removes those that it no longer names.
+    fn write_list(
+        &mut self,
+        signed: &Signed<DeviceList>,
+        list: &CheckedList,
+        before: Option<&CheckedList>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let account = list.account();
+        let name = &list.list.name;
+        let known: Option<AccountRow> = schema::get(txn, ACCOUNTS, name.as_str().as_bytes())?;
+        let row = AccountRow {
+            account,
+            created_ms: known.map_or(self.now_ms, |known| known.created_ms),
+            list_version: list.list.version,
+            list_hash: list.hash,
+        };
+        schema::put(txn, ACCOUNTS, name.as_str().as_bytes(), &row)?;
+        schema::put(txn, LISTS, &list_key(&account, list.list.version), signed)?;
+        for device in &list.list.devices {
+            let id = device.id();
+            let known: Option<DeviceRow> = schema::get(txn, DEVICES, id.as_bytes())?;
+            if known.is_none() {
+                let row = DeviceRow { account, name: name.clone(), key: device.key, mark: None };
+                schema::put(txn, DEVICES, id.as_bytes(), &row)?;
+            }
+        }
+        let before = before.map(|before| before.list.devices.as_slice()).unwrap_or_default();
+        for device in before.iter().map(tidings_protocol::device_list::Device::id) {
+            if list.device(&device).is_none() {
+                self.remove_device(&device, txn)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_device(&mut self, device: &DeviceId, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        self.drop_inbox(device, txn)?;
+        self.drop_notes(device, txn)?;
+        txn.delete(DEVICES, device.as_bytes())?;
+        txn.delete(BUNDLES, device.as_bytes())?;
+        let prefix = device.as_bytes();
+        let end = prefix_end(prefix);
+        for (key, _) in txn.range(ONE_TIME, prefix, &end, usize::MAX)? {
+            txn.delete(ONE_TIME, &key)?;
+        }
+        if let Some(conn) = self.online.get(device).copied() {
+            self.refuse_link(conn, RefusalCode::NotAuthorised);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_publish_prekeys(
+        &mut self,
+        conn: ConnId,
+        publish: PublishPrekeys,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(greeted) = self.greeted(conn) else { return Ok(()) };
+        let device = greeted.device;
+        if publish.upload.fallback.device != greeted.key
+            || publish.upload.fallback.one_time.is_some()
+        {
+            let what = Refusable::Request(publish.request);
+            self.refuse(conn, what, RefusalCode::NotAuthorised);
+            return Ok(());
+        }
+        schema::put(txn, BUNDLES, device.as_bytes(), &publish.upload.fallback)?;
+        let prefix = device.as_bytes();
+        for (key, _) in txn.range(ONE_TIME, prefix, &prefix_end(prefix), usize::MAX)? {
+            txn.delete(ONE_TIME, &key)?;
+        }
+        for prekey in &publish.upload.one_time {
+            let row = OneTimeRow {
+                incarnation: self.stance.incarnation,
+                boot: self.stance.boot,
+                prekey: Bytes::from(codec::encode(prekey)),
+            };
+            let key = schema::key(&[prefix, &prekey.id.to_be_bytes()]);
+            schema::put(txn, ONE_TIME, &key, &row)?;
+        }
+        self.to_client(conn, NodeFrame::Done(Done { request: publish.request }));
+        Ok(())
+    }
+
+    /// The bundle of one device, with a one-time pre-key that nobody else gets.
+    pub(crate) fn take_bundle(
+        &self,
+        device: &DeviceId,
+        txn: &mut dyn Txn,
+    ) -> Result<Option<Bundle>, StoreError> {
+        let Some(mut bundle) = schema::get::<Bundle>(txn, BUNDLES, device.as_bytes())? else {
+            return Ok(None);
+        };
+        let prefix = device.as_bytes();
+        let rows =
+            txn.range(ONE_TIME, prefix, &prefix_end(prefix), limits::ONE_TIME_PREKEYS_MAX)?;
+        for (key, bytes) in rows {
+            let row: OneTimeRow = schema::decode(&bytes)?;
+            if self.may_hand_out(&row) {
+                txn.delete(ONE_TIME, &key)?;
+                bundle.one_time = Some(schema::decode::<OneTimePrekey>(&row.prekey)?);
+                break;
+            }
+        }
+        Ok(Some(bundle))
+    }
+
+    /// The newest device list of an account here.
+    pub(crate) fn newest_list(
+        account: &AccountId,
+        txn: &dyn Txn,
+    ) -> Result<Option<Signed<DeviceList>>, StoreError> {
+        let prefix = account.as_bytes();
+        match txn.last(LISTS, prefix, &prefix_end(prefix))? {
+            Some((_, bytes)) => schema::decode(&bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Versions of a list behind `known`, or the newest alone.
+    pub(crate) fn lists_behind(
+        account: &AccountId,
+        known: Option<u64>,
+        txn: &dyn Txn,
+    ) -> Result<Vec<Signed<DeviceList>>, StoreError> {
+        let Some(known) = known else {
+            return Ok(Self::newest_list(account, txn)?.into_iter().collect());
+        };
+        let from = list_key(account, known.saturating_add(1));
+        txn.range(LISTS, &from, &prefix_end(account.as_bytes()), limits::LISTS_PER_ANSWER_MAX)?
+            .iter()
+            .map(|(_, bytes)| schema::decode(bytes))
+            .collect()
+    }
+
+    /// The devices of an account here.
+    pub(crate) fn devices_of(
+        &self,
+        account: &AccountId,
+        txn: &dyn Txn,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        let Some(list) = Self::newest_list(account, txn)? else { return Ok(Vec::new()) };
+        let list = list.peek().map_err(|error| StoreError::corrupt(error.to_string()))?;
+        Ok(list.devices.iter().map(tidings_protocol::device_list::Device::id).collect())
+    }
+
+    pub(crate) fn write_invite(
+        &self,
+        secret: &InviteSecret,
+        uses_left: u32,
+        life_ms: u64,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let row = InviteRow { uses_left, expires_ms: self.now_ms.saturating_add(life_ms) };
+        schema::put(txn, INVITES, invite_hash(secret).as_bytes(), &row)
+    }
+}
+
+fn invite_hash(secret: &InviteSecret) -> Hash {
+    hash("invite", &[secret.as_bytes()])
+}
+
+fn is_proved(challenge: &Challenge, join: &Join, list: &CheckedList) -> bool {
+    list.list.devices.first().is_some_and(|device| {
+        device.key.verify(Purpose::Join, challenge.nonce.as_bytes(), &join.proof).is_ok()
+    })
+}

@@ -1,0 +1,112 @@
+//! What an administrator asks, and the answers. Changes nothing but invites.
+
+use tidings_protocol::id::NodeId;
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    effect::{AdminReply, Effect, NodeStatus, PeerStatus, QueueItem},
+    event::{AdminCommand, AdminToken},
+    schema::{self, OUT, OutRow},
+};
+
+/// Envelopes listed at once.
+const QUEUE_ITEMS_MAX: usize = 200;
+/// Longest life of an invite: 30 days.
+const INVITE_LIFE_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+/// Most accounts that one invite makes.
+const INVITE_USES_MAX: u32 = 10_000;
+
+impl Core {
+    pub(crate) fn on_admin(
+        &mut self,
+        token: AdminToken,
+        command: AdminCommand,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let reply = match command {
+            AdminCommand::Invite { uses, life_ms, .. }
+                if uses == 0 || uses > INVITE_USES_MAX || life_ms > INVITE_LIFE_MS_MAX =>
+            {
+                AdminReply::Refused(format!(
+                    "an invite makes 1 to {INVITE_USES_MAX} accounts within 30 days"
+                ))
+            }
+            AdminCommand::Invite { secret, uses, life_ms } => {
+                self.write_invite(&secret, uses, life_ms, txn)?;
+                AdminReply::Done
+            }
+            AdminCommand::Peers => AdminReply::Peers(self.peer_statuses(txn)?),
+            AdminCommand::Queue { node } => AdminReply::Queue(self.queue_items(node, txn)?),
+            AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
+        };
+        self.effects.push_back(Effect::AdminReply { token, reply });
+        Ok(())
+    }
+
+    fn peer_statuses(&self, txn: &dyn Txn) -> Result<Vec<PeerStatus>, StoreError> {
+        let mut statuses = Vec::with_capacity(self.peers.len());
+        for (node, peer) in &self.peers {
+            let first = Self::outbox_eids(txn, peer.number, 0, 1)?;
+            let oldest = match first.first() {
+                Some((_, eid)) => schema::get::<OutRow>(txn, OUT, eid.as_bytes())?,
+                None => None,
+            };
+            let multiaddrs = peer.descriptor.as_ref().map(|(_, known)| {
+                known.addresses.transports.iter().flat_map(|t| t.multiaddrs.clone()).collect()
+            });
+            statuses.push(PeerStatus {
+                node: *node,
+                connected: peer.link.is_some(),
+                queued: peer.queued,
+                oldest_ms: oldest.map(|row| row.accepted_ms),
+                statements: peer.statements,
+                failures: peer.retry.failures,
+                next_try_ms: peer.retry.next_ms.filter(|_| peer.link.is_none()),
+                seen_ms: (peer.seen_ms > 0).then_some(peer.seen_ms),
+                multiaddrs: multiaddrs.unwrap_or_default(),
+            });
+        }
+        Ok(statuses)
+    }
+
+    fn queue_items(
+        &self,
+        only: Option<NodeId>,
+        txn: &dyn Txn,
+    ) -> Result<Vec<QueueItem>, StoreError> {
+        let mut items = Vec::new();
+        let wanted = self.peers.iter().filter(|(node, _)| only.is_none_or(|only| only == **node));
+        for (node, peer) in wanted {
+            let room = QUEUE_ITEMS_MAX.saturating_sub(items.len());
+            for (_, eid) in Self::outbox_eids(txn, peer.number, 0, room)? {
+                let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { continue };
+                let finished = row.copies.iter().filter(|copy| copy.done.is_some()).count();
+                items.push(QueueItem {
+                    node: *node,
+                    eid,
+                    accepted_ms: row.accepted_ms,
+                    expires_ms: row.expires_ms,
+                    copies: u32::try_from(row.copies.len()).unwrap_or(u32::MAX),
+                    finished: u32::try_from(finished).unwrap_or(u32::MAX),
+                });
+            }
+        }
+        Ok(items)
+    }
+
+    fn status(&self, txn: &dyn Txn) -> Result<NodeStatus, StoreError> {
+        Ok(NodeStatus {
+            node: self.node,
+            incarnation: self.stance.incarnation,
+            commit: txn.commit_number(),
+            accounts: Self::account_count(txn)?,
+            devices_connected: self.online.len() as u64,
+            peers_connected: self.peers.values().filter(|p| p.link.is_some()).count() as u64,
+            queued: self.peers.values().map(|peer| peer.queued).sum(),
+            inbox: self.inbox_rows.values().sum(),
+            full: self.is_full_for(crate::Asker::Device),
+            multiaddrs: self.own.multiaddrs(),
+        })
+    }
+}

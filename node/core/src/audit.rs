@@ -1,0 +1,242 @@
+//! The origin asks what became of envelopes that it handed over: first after a minute, then ever
+//! more rarely, at once when the peer's store was rolled back or the own process is new. "Unknown"
+//! means send again. This heals lying peers, dead disks and restored backups without consensus.
+
+use std::collections::BTreeMap;
+
+use tidings_protocol::{
+    id::{Eid, NodeId},
+    limits,
+    peer_frame::{Audit, AuditAnswer, PeerFrame},
+    statement::Statement,
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    effect::Observed,
+    event::LinkId,
+    schema::{self, SEEN, SeenRow},
+    settings::Sabotage,
+};
+
+/// First audit after an envelope was handed over.
+const FIRST_MS: u64 = 60 * 1000;
+/// Longest time between two audits of everything.
+const INTERVAL_MS_MAX: u64 = 6 * 3600 * 1000;
+/// How long a peer may take to answer a page.
+const ANSWER_MS_MAX: u64 = 30 * 1000;
+/// Envelopes in one page: reading them reads their bodies too.
+const PAGE_ROWS: usize = 256;
+
+/// The audits of one peer.
+#[derive(Debug)]
+pub(crate) struct Audits {
+    /// Lowest lsn that was handed over since the last audit, and when its audit is due.
+    fresh: Option<(u64, u64)>,
+    /// When everything is audited next, in Unix ms.
+    all_ms: u64,
+    interval_ms: u64,
+    /// The audit under way: next lsn, and the last one.
+    pass: Option<(u64, u64)>,
+    /// The page that waits for its answer, and until when.
+    page: BTreeMap<Eid, u64>,
+    page_until_ms: u64,
+    /// False until the first link of this process.
+    is_known: bool,
+}
+
+impl Default for Audits {
+    fn default() -> Self {
+        Self {
+            fresh: None,
+            all_ms: u64::MAX,
+            interval_ms: FIRST_MS,
+            pass: None,
+            page: BTreeMap::new(),
+            page_until_ms: 0,
+            is_known: false,
+        }
+    }
+}
+
+impl Audits {
+    /// An envelope was handed over.
+    pub(crate) fn handed(&mut self, lsn: u64, now_ms: u64) {
+        self.fresh = Some(match self.fresh {
+            Some((lowest, due_ms)) => (lowest.min(lsn), due_ms),
+            None => (lsn, now_ms + FIRST_MS),
+        });
+        if self.all_ms == u64::MAX {
+            self.all_ms = now_ms + FIRST_MS + self.interval_ms;
+        }
+    }
+
+    /// A link is up. The first one of this process, and one to a store that was rolled back, start
+    /// with an audit of all that was ever sent.
+    pub(crate) fn linked(&mut self, now_ms: u64, is_new_store: bool, sent: u64) {
+        if is_new_store || !self.is_known {
+            self.pass = Some((0, sent));
+            self.interval_ms = FIRST_MS;
+            self.all_ms = now_ms + FIRST_MS;
+        }
+        self.is_known = true;
+    }
+
+    /// The link is gone; an audit under way begins again.
+    pub(crate) fn unlink(&mut self) {
+        self.page.clear();
+        self.page_until_ms = 0;
+        if let Some((next, _)) = &mut self.pass {
+            *next = 0;
+        }
+    }
+
+    /// When the next one is due.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        if !self.page.is_empty() {
+            return Some(self.page_until_ms);
+        }
+        let fresh = self.fresh.map(|(_, due_ms)| due_ms);
+        fresh.into_iter().chain((self.all_ms != u64::MAX).then_some(self.all_ms)).min()
+    }
+
+    /// Starts a pass that is due.
+    fn start(&mut self, now_ms: u64, sent: u64) {
+        if self.pass.is_some() {
+            return;
+        }
+        if self.all_ms <= now_ms {
+            self.pass = Some((0, sent));
+            self.interval_ms = (self.interval_ms * 2).min(INTERVAL_MS_MAX);
+            self.all_ms = now_ms + self.interval_ms;
+            self.fresh = None;
+        } else if let Some((lowest, due_ms)) = self.fresh
+            && due_ms <= now_ms
+        {
+            self.pass = Some((lowest, sent));
+            self.fresh = None;
+        }
+    }
+}
+
+impl Core {
+    /// Asks for the next page, if an audit is due or under way.
+    pub(crate) fn pump_audit(
+        &mut self,
+        node: &NodeId,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        let is_sabotaged = self.is_sabotaged(Sabotage::NoAudit);
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        if is_sabotaged {
+            peer.audits = Audits::default();
+            return Ok(());
+        }
+        let Some(link) = peer.link else { return Ok(()) };
+        if !peer.audits.page.is_empty() {
+            if peer.audits.page_until_ms > now_ms {
+                return Ok(());
+            }
+            // A peer that does not answer is asked again at the next interval.
+            peer.audits.page.clear();
+            peer.audits.pass = None;
+        }
+        peer.audits.start(now_ms, peer.sent);
+        while let Some((next, last)) = peer.audits.pass {
+            let rows = Self::outbox_eids(txn, peer.number, next, PAGE_ROWS)?;
+            let is_last = rows.len() < PAGE_ROWS;
+            let beyond = rows.last().map_or(u64::MAX, |(lsn, _)| lsn + 1);
+            let page: BTreeMap<Eid, u64> = rows
+                .into_iter()
+                .filter(|(lsn, eid)| {
+                    *lsn <= last
+                        && !peer.inflight.contains_key(eid)
+                        && !peer.resend.contains_key(lsn)
+                })
+                .map(|(lsn, eid)| (eid, lsn))
+                .collect();
+            peer.audits.pass = (!is_last && beyond <= last).then_some((beyond, last));
+            if !page.is_empty() {
+                let eids = page.keys().copied().collect();
+                peer.audits.page = page;
+                peer.audits.page_until_ms = now_ms + ANSWER_MS_MAX;
+                self.to_peer(link, PeerFrame::Audit(Audit { eids }));
+                return Ok(());
+            }
+            if peer.audits.pass.is_none() {
+                // Nothing is owed: no more audits until something is handed over.
+                let is_idle = peer.audits.fresh.is_none() && next == 0;
+                if is_idle {
+                    peer.audits.all_ms = u64::MAX;
+                    peer.audits.interval_ms = FIRST_MS;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of ours: what is unknown there is sent again.
+    pub(crate) fn on_audit_answer(&mut self, node: &NodeId, waiting: &[Eid], unknown: &[Eid]) {
+        let now_ms = self.now_ms;
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let mut lost = 0;
+        for eid in unknown {
+            if let Some(lsn) = peer.audits.page.remove(eid) {
+                peer.resend.insert(lsn, now_ms);
+                lost += 1;
+            }
+        }
+        for eid in waiting {
+            peer.audits.page.remove(eid);
+        }
+        // What is neither is final there; its statements are on their way.
+        peer.audits.page.clear();
+        self.batch.peers.insert(*node);
+        for _ in 0..lost {
+            self.observe(Observed::AuditUnknown);
+        }
+    }
+
+    /// A peer asks what became of its envelopes. Only their origin may ask.
+    pub(crate) fn on_audit(
+        &mut self,
+        link: LinkId,
+        node: &NodeId,
+        eids: &[Eid],
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let mut answer = AuditAnswer { waiting: Vec::new(), unknown: Vec::new() };
+        for eid in eids.iter().take(limits::AUDIT_EIDS_MAX) {
+            let seen = schema::get::<SeenRow>(txn, SEEN, eid.as_bytes())?
+                .filter(|seen| self.numbers.get(&seen.hop) == Some(node));
+            let Some(seen) = seen else {
+                answer.unknown.push(*eid);
+                continue;
+            };
+            if seen.copies.iter().any(|copy| copy.done.is_none()) {
+                answer.waiting.push(*eid);
+            }
+            for copy in seen.copies {
+                let Some(ended) = copy.done else { continue };
+                match ended.proof {
+                    Some(proof) => self.put_statement(node, &proof, txn)?,
+                    None => {
+                        let statement = Statement {
+                            claim: ended.claim,
+                            eid: *eid,
+                            copy: Some(copy.copy),
+                            at_ms: ended.at_ms,
+                            reason: ended.reason,
+                            until_ms: None,
+                        };
+                        self.batch.for_peer.entry(*node).or_default().push(statement);
+                    }
+                }
+            }
+        }
+        self.to_peer(link, PeerFrame::AuditAnswer(answer));
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! What one batch gathers and does once at its end: sign statements, answer peers, push to devices
+//! and peers that something changed for. Decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidings_protocol::{
+    client_frame::{Accepted, NodeFrame},
+    id::{AccountId, DeviceId, NodeId, SubmitId},
+    peer_frame::{Answer, PeerFrame, StatementsTook, Took},
+    statement::{Proof, Statement},
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    effect::Effect,
+    event::{ConnId, LinkId},
+    schema::{self, NOTES, STATEMENTS, device_key, peer_key},
+};
+
+/// Gathered by the handlers of one batch.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Rows written in this batch that took an lsn.
+    rows: u64,
+    /// ✓ for each connection, submission by submission.
+    pub(crate) accepted: BTreeMap<ConnId, Vec<(SubmitId, Vec<Statement>)>>,
+    /// Hop acknowledgements for each link.
+    pub(crate) answers: BTreeMap<LinkId, Vec<Answer>>,
+    /// Rows of statements that a peer sent and that are on disk now.
+    pub(crate) statement_rows: BTreeMap<LinkId, Vec<u64>>,
+    /// Own statements for each peer.
+    pub(crate) for_peer: BTreeMap<NodeId, Vec<Statement>>,
+    /// Own statements for each account here.
+    pub(crate) for_account: BTreeMap<AccountId, Vec<Statement>>,
+    /// Devices for which something may wait.
+    pub(crate) devices: BTreeSet<DeviceId>,
+    /// Peers for which something may wait.
+    pub(crate) peers: BTreeSet<NodeId>,
+    /// Peers whose row must be written.
+    pub(crate) peer_rows: BTreeSet<NodeId>,
+}
+
+/// Batches are far below 2^20 rows; commit numbers take the other 44 bits.
+const LSN_BATCH_BITS: u32 = 20;
+
+impl Core {
+    /// A number for a row that is written in this batch; grows with time.
+    pub(crate) fn next_lsn(&mut self, txn: &dyn Txn) -> u64 {
+        self.batch.rows += 1;
+        (txn.commit_number() << LSN_BATCH_BITS) | self.batch.rows
+    }
+
+    /// Ends a batch: signs its statements, writes their rows, reads what can be sent. Always the
+    /// last call before the commit.
+    ///
+    /// # Errors
+    /// From the store; the process must end.
+    pub fn finish(&mut self, now_ms: u64, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        self.now_ms = now_ms;
+        self.finish_accepted(txn);
+        self.finish_own_statements(txn)?;
+        self.finish_answers(txn);
+        for device in core::mem::take(&mut self.batch.devices) {
+            self.pump_device(&device, txn)?;
+        }
+        for node in core::mem::take(&mut self.batch.peers) {
+            self.pump_peer(&node, txn)?;
+        }
+        for node in core::mem::take(&mut self.batch.peer_rows) {
+            self.write_peer(&node, txn)?;
+        }
+        self.batch.rows = 0;
+        Ok(())
+    }
+
+    fn finish_accepted(&mut self, txn: &dyn Txn) {
+        for (conn, submissions) in core::mem::take(&mut self.batch.accepted) {
+            let all: Vec<Statement> =
+                submissions.iter().flat_map(|(_, statements)| statements.clone()).collect();
+            let Some(proof) = self.sign(&all) else { continue };
+            let mark = self.mark(txn);
+            let mut leaves = proof.leaves.into_iter();
+            for (submit, statements) in submissions {
+                let proof = Proof {
+                    root: proof.root.clone(),
+                    signature: proof.signature,
+                    leaves: leaves.by_ref().take(statements.len()).collect(),
+                };
+                let frame = NodeFrame::Accepted(Accepted { submit, proof, mark: mark.clone() });
+                self.to_client(conn, frame);
+            }
+        }
+    }
+
+    fn finish_own_statements(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        for (node, statements) in core::mem::take(&mut self.batch.for_peer) {
+            for chunk in statements.chunks(tidings_protocol::limits::STATEMENTS_PER_BATCH_MAX) {
+                for proof in self.sign(chunk).map(split).unwrap_or_default() {
+                    self.put_statement(&node, &proof, txn)?;
+                }
+            }
+        }
+        for (account, statements) in core::mem::take(&mut self.batch.for_account) {
+            for chunk in statements.chunks(tidings_protocol::limits::STATEMENTS_PER_BATCH_MAX) {
+                for proof in self.sign(chunk).map(split).unwrap_or_default() {
+                    self.put_note(&account, &proof, txn)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_answers(&mut self, txn: &dyn Txn) {
+        for (link, mut answers) in core::mem::take(&mut self.batch.answers) {
+            let mark = self.mark(txn);
+            while !answers.is_empty() {
+                let mut rest = split_answers(&mut answers);
+                core::mem::swap(&mut rest, &mut answers);
+                let frame = PeerFrame::Took(Took { answers: rest, mark: mark.clone() });
+                self.to_peer(link, frame);
+            }
+        }
+        for (link, rows) in core::mem::take(&mut self.batch.statement_rows) {
+            let mark = self.mark(txn);
+            self.to_peer(link, PeerFrame::StatementsTook(StatementsTook { rows, mark }));
+        }
+    }
+
+    /// Signs statements as one tree; `None` for none.
+    fn sign(&mut self, statements: &[Statement]) -> Option<Proof> {
+        if statements.is_empty() {
+            return None;
+        }
+        let salt_seed = self.random();
+        Proof::sign(statements, &self.stance, &salt_seed, &self.settings.operational)
+    }
+
+    /// Queues a proof of one statement for a peer.
+    pub(crate) fn put_statement(
+        &mut self,
+        node: &NodeId,
+        proof: &Proof,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let number = self.peer_number(node, txn)?;
+        let lsn = self.next_lsn(txn);
+        schema::put(txn, STATEMENTS, &peer_key(number, lsn), proof)?;
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.statements += 1;
+        }
+        self.batch.peer_rows.insert(*node);
+        self.batch.peers.insert(*node);
+        Ok(())
+    }
+
+    /// Queues a proof of one statement for every device of an account.
+    pub(crate) fn put_note(
+        &mut self,
+        account: &AccountId,
+        proof: &Proof,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        for device in self.devices_of(account, txn)? {
+            let lsn = self.next_lsn(txn);
+            schema::put(txn, NOTES, &device_key(&device, lsn), proof)?;
+            self.batch.devices.insert(device);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn to_client(&mut self, conn: ConnId, frame: NodeFrame) {
+        self.effects.push_back(Effect::ToClient { conn, frame, body: bytes::Bytes::new() });
+    }
+
+    pub(crate) fn to_peer(&mut self, link: LinkId, frame: PeerFrame) {
+        self.effects.push_back(Effect::ToPeer { link, frame, body: bytes::Bytes::new() });
+    }
+}
+
+/// One proof for each leaf.
+fn split(proof: Proof) -> Vec<Proof> {
+    let Proof { root, signature, leaves } = proof;
+    leaves
+        .into_iter()
+        .map(|leaf| Proof { root: root.clone(), signature, leaves: vec![leaf] })
+        .collect()
+}
+
+/// Keeps as many answers as fit into a frame and returns the others. An answer takes 40 bytes, and
+/// more only when it carries device lists.
+fn split_answers(answers: &mut Vec<Answer>) -> Vec<Answer> {
+    let mut bytes = 0;
+    let fit = answers
+        .iter()
+        .take_while(|answer| {
+            let lists: usize = answer.lists.iter().map(|l| l.signed_bytes().len() + 80).sum();
+            bytes += 64 + lists;
+            bytes < 48 * 1024
+        })
+        .count();
+    answers.split_off(fit.max(1))
+}

@@ -1,0 +1,109 @@
+//! The own descriptor: where this node can be reached, signed afresh before it expires.
+
+use bytes::Bytes;
+use tidings_protocol::{
+    client_frame::{Goaway, NodeFrame},
+    descriptor::{Addresses, Descriptor, NodeState, Transport},
+    limits,
+    peer_frame::{Farewell, PeerFrame},
+    refusal::{Refusal, RefusalCode},
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    effect::Effect,
+    schema::{self, META},
+};
+
+/// How often the addresses are signed afresh and published: every six hours.
+const RENEW_MS: u64 = 6 * 3600 * 1000;
+/// How long clients wait before they come back after a stop, at least.
+const RETURN_MS_MIN: u64 = 500;
+
+/// The own descriptor, and what it is made of.
+#[derive(Debug, Default)]
+pub(crate) struct OwnDescriptor {
+    current: Option<Descriptor>,
+    transports: Vec<Transport>,
+    /// When it is signed afresh, in Unix ms.
+    renew_ms: Option<u64>,
+}
+
+impl OwnDescriptor {
+    pub(crate) const fn current(&self) -> Option<&Descriptor> {
+        self.current.as_ref()
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<u64> {
+        self.renew_ms
+    }
+
+    pub(crate) fn multiaddrs(&self) -> Vec<String> {
+        self.transports.iter().flat_map(|transport| transport.multiaddrs.iter().cloned()).collect()
+    }
+}
+
+impl Core {
+    pub(crate) fn on_listening(
+        &mut self,
+        peer_id: Bytes,
+        mut multiaddrs: Vec<String>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        multiaddrs.truncate(limits::MULTIADDRS_MAX);
+        let transport = Transport { peer_id, multiaddrs };
+        if self.own.transports == [transport.clone()] {
+            return Ok(());
+        }
+        self.own.transports = vec![transport];
+        self.sign_descriptor(NodeState::Serving, txn)
+    }
+
+    pub(crate) fn tick_descriptor(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        if self.own.renew_ms.is_some_and(|renew_ms| renew_ms <= self.now_ms) && !self.draining {
+            self.sign_descriptor(NodeState::Serving, txn)?;
+        }
+        Ok(())
+    }
+
+    fn sign_descriptor(&mut self, state: NodeState, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let stored: Option<u64> = schema::get(txn, META, b"addresses serial")?;
+        let serial = stored.map_or(self.now_ms, |stored| self.now_ms.max(stored + 1));
+        schema::put(txn, META, b"addresses serial", &serial)?;
+        let addresses = Addresses {
+            node: self.node,
+            serial,
+            transports: self.own.transports.clone(),
+            state,
+            expires_ms: self.now_ms + limits::ADDRESSES_LIFE_MS_MAX,
+        };
+        let delegation = self.settings.delegation.clone();
+        let descriptor = Descriptor::sign(delegation, &addresses, &self.settings.operational);
+        self.own.current = Some(descriptor.clone());
+        self.own.renew_ms = Some(self.now_ms + RENEW_MS);
+        self.effects.push_back(Effect::Publish { descriptor });
+        Ok(())
+    }
+
+    /// The node stops: peers and devices are told, and nothing new is taken.
+    pub(crate) fn on_drain(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        self.draining = true;
+        self.sign_descriptor(NodeState::Draining, txn)?;
+        let refusal = Refusal { code: RefusalCode::Draining, after_ms: None };
+        let conns: Vec<_> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            let jitter = u64::from(u16::from_be_bytes(self.random())) % 2_000;
+            let after_ms = RETURN_MS_MIN + jitter;
+            let frame = NodeFrame::Goaway(Goaway { after_ms, refusal: refusal.clone() });
+            self.to_client(conn, frame);
+            self.effects.push_back(Effect::CloseClient { conn });
+        }
+        let links: Vec<_> = self.links.keys().copied().collect();
+        for link in links {
+            self.to_peer(link, PeerFrame::Farewell(Farewell { refusal: refusal.clone() }));
+            self.effects.push_back(Effect::ClosePeer { link });
+        }
+        Ok(())
+    }
+}

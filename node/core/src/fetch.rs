@@ -1,0 +1,260 @@
+//! Device lists and bundles of users: for own devices about anybody, for peers about own users. What
+//! was fetched once is kept, so that a first message to an absent node can be sealed.
+
+use std::collections::BTreeMap;
+
+use tidings_protocol::{
+    bundle::Bundle,
+    client_frame::{Bundles, FetchBundle, NodeFrame, Refusable},
+    device_list::{CheckedList, DeviceList},
+    id::NodeId,
+    peer_frame::{FetchUser, PeerFrame, User},
+    refusal::RefusalCode,
+    signed::Signed,
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    event::{ConnId, LinkId},
+    schema::{self, ACCOUNTS, AccountRow, CachedUser, USERS, user_key},
+};
+
+/// How long a device waits for a peer's answer before it gets what is cached.
+const ANSWER_MS_MAX: u64 = 5_000;
+/// Requests that may be open at once; more are refused as busy.
+const FETCHES_MAX: usize = 4_096;
+
+/// Requests of own devices that wait for peers.
+#[derive(Debug, Default)]
+pub(crate) struct Fetches {
+    next: u64,
+    open: BTreeMap<u64, Fetch>,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    conn: ConnId,
+    asked: FetchBundle,
+    until_ms: u64,
+}
+
+impl Fetches {
+    pub(crate) fn forget(&mut self, conn: ConnId) {
+        self.open.retain(|_, fetch| fetch.conn != conn);
+    }
+
+    pub(crate) fn wants(&self, node: &NodeId) -> bool {
+        self.open.values().any(|fetch| fetch.asked.node == *node)
+    }
+
+    /// The peer cannot be reached: answer from the cache now.
+    pub(crate) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
+        for fetch in self.open.values_mut().filter(|fetch| fetch.asked.node == *node) {
+            fetch.until_ms = now_ms;
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.open.values().map(|fetch| fetch.until_ms).min()
+    }
+}
+
+impl Core {
+    pub(crate) fn on_fetch_bundle(
+        &mut self,
+        conn: ConnId,
+        asked: FetchBundle,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        if asked.node == self.node {
+            let what = Refusable::Request(asked.request);
+            match self.own_user(&asked.name, asked.known_version, asked.with_bundles, txn)? {
+                Some((lists, bundles)) => {
+                    let frame = Bundles { request: asked.request, lists, bundles };
+                    self.to_client(conn, NodeFrame::Bundles(frame));
+                }
+                None => self.refuse(conn, what, RefusalCode::UnknownRecipient),
+            }
+            return Ok(());
+        }
+        if self.fetches.open.len() >= FETCHES_MAX {
+            self.refuse(conn, Refusable::Request(asked.request), RefusalCode::Busy);
+            return Ok(());
+        }
+        let node = asked.node;
+        self.peer_number(&node, txn)?;
+        let number = self.fetches.next;
+        self.fetches.next += 1;
+        let until_ms = self.now_ms + ANSWER_MS_MAX;
+        self.fetches.open.insert(number, Fetch { conn, asked, until_ms });
+        match self.peers.get(&node).and_then(|peer| peer.link) {
+            Some(link) => self.send_fetch(link, number),
+            None => {
+                let is_backing_off = self.peers.get(&node).is_some_and(|peer| {
+                    peer.retry.failures > 0 && peer.retry.next_ms.is_some_and(|n| n > self.now_ms)
+                });
+                if is_backing_off {
+                    self.fetches.hurry(&node, self.now_ms);
+                }
+                self.reach(&node);
+            }
+        }
+        Ok(())
+    }
+
+    fn send_fetch(&mut self, link: LinkId, number: u64) {
+        let Some(fetch) = self.fetches.open.get(&number) else { return };
+        let frame = FetchUser {
+            request: number,
+            name: fetch.asked.name.clone(),
+            known_version: fetch.asked.known_version,
+            with_bundles: fetch.asked.with_bundles,
+        };
+        self.to_peer(link, PeerFrame::FetchUser(frame));
+    }
+
+    /// A link to a peer is up: asks what waited for it.
+    pub(crate) fn send_fetches(&mut self, node: &NodeId) {
+        let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
+        let until_ms = self.now_ms + ANSWER_MS_MAX;
+        let waiting: Vec<u64> = self
+            .fetches
+            .open
+            .iter_mut()
+            .filter(|(_, fetch)| fetch.asked.node == *node)
+            .map(|(number, fetch)| {
+                fetch.until_ms = until_ms;
+                *number
+            })
+            .collect();
+        for number in waiting {
+            self.send_fetch(link, number);
+        }
+    }
+
+    /// List and bundles of a user here.
+    fn own_user(
+        &self,
+        name: &tidings_protocol::address::UserName,
+        known: Option<u64>,
+        with_bundles: bool,
+        txn: &mut dyn Txn,
+    ) -> Result<Option<(Vec<Signed<DeviceList>>, Vec<Bundle>)>, StoreError> {
+        let Some(row) = schema::get::<AccountRow>(txn, ACCOUNTS, name.as_str().as_bytes())? else {
+            return Ok(None);
+        };
+        let mut lists = Self::lists_behind(&row.account, known, txn)?;
+        if lists.is_empty() && known != Some(row.list_version) {
+            // The asker knows a later version than we have: ours is all that there is to say.
+            lists = Self::newest_list(&row.account, txn)?.into_iter().collect();
+        }
+        let mut bundles = Vec::new();
+        if with_bundles {
+            for device in self.devices_of(&row.account, txn)? {
+                bundles.extend(self.take_bundle(&device, txn)?);
+            }
+        }
+        Ok(Some((lists, bundles)))
+    }
+
+    pub(crate) fn on_fetch_user(
+        &mut self,
+        link: LinkId,
+        asked: &FetchUser,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let found = self.own_user(&asked.name, asked.known_version, asked.with_bundles, txn)?;
+        let refusal = found.is_none().then(|| RefusalCode::UnknownRecipient.into());
+        let (lists, bundles) = found.unwrap_or_default();
+        self.to_peer(
+            link,
+            PeerFrame::User(User { request: asked.request, refusal, lists, bundles }),
+        );
+        Ok(())
+    }
+
+    pub(crate) fn on_user(
+        &mut self,
+        node: &NodeId,
+        user: User,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let is_asked =
+            self.fetches.open.get(&user.request).is_some_and(|fetch| fetch.asked.node == *node);
+        if !is_asked {
+            return Ok(());
+        }
+        let Some(fetch) = self.fetches.open.remove(&user.request) else { return Ok(()) };
+        if let Some(refusal) = user.refusal {
+            self.refuse(fetch.conn, Refusable::Request(fetch.asked.request), refusal.code);
+            return Ok(());
+        }
+        self.cache_user(&fetch.asked, &user, txn)?;
+        let frame =
+            Bundles { request: fetch.asked.request, lists: user.lists, bundles: user.bundles };
+        self.to_client(fetch.conn, NodeFrame::Bundles(frame));
+        Ok(())
+    }
+
+    /// Keeps the newest list, and bundles without their one-time pre-keys. Clients check the list
+    /// against the account key that they pinned; here it only has to be a list of that address.
+    fn cache_user(
+        &self,
+        asked: &FetchBundle,
+        user: &User,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let key = user_key(&asked.node, &asked.name);
+        let known: Option<CachedUser> = schema::get(txn, USERS, &key)?;
+        let newest = user.lists.last().cloned().or_else(|| known.as_ref().map(|k| k.list.clone()));
+        let Some(list) = newest else { return Ok(()) };
+        let Ok(checked) = CheckedList::first_seen(&list) else { return Ok(()) };
+        if checked.list.node != asked.node || checked.list.name != asked.name {
+            return Ok(());
+        }
+        let bundles = if user.bundles.is_empty() {
+            known.map(|known| known.bundles).unwrap_or_default()
+        } else {
+            let without = |bundle: &Bundle| Bundle { one_time: None, ..bundle.clone() };
+            user.bundles.iter().map(without).collect()
+        };
+        schema::put(txn, USERS, &key, &CachedUser { list, bundles, fetched_ms: self.now_ms })
+    }
+
+    /// Answers requests whose peer did not answer in time from the cache.
+    pub(crate) fn tick_fetches(&mut self, txn: &dyn Txn) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        let late: Vec<u64> = self
+            .fetches
+            .open
+            .iter()
+            .filter(|(_, fetch)| fetch.until_ms <= now_ms)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            let Some(Fetch { conn, asked, .. }) = self.fetches.open.remove(&number) else {
+                continue;
+            };
+            let key = user_key(&asked.node, &asked.name);
+            match schema::get::<CachedUser>(txn, USERS, &key)? {
+                Some(known) => {
+                    let bundles = if asked.with_bundles { known.bundles } else { Vec::new() };
+                    let lists = vec![known.list];
+                    let frame = Bundles { request: asked.request, lists, bundles };
+                    self.to_client(conn, NodeFrame::Bundles(frame));
+                }
+                None => {
+                    let what = Refusable::Request(asked.request);
+                    self.refuse(conn, what, RefusalCode::Unreachable);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The accounts of this node, for the administrator.
+    pub(crate) fn account_count(txn: &dyn Txn) -> Result<u64, StoreError> {
+        Ok(txn.range(ACCOUNTS, &[], &[0xff; 65], usize::MAX)?.len() as u64)
+    }
+}

@@ -1,0 +1,436 @@
+//! What waits for own devices: stored once, pushed within a window, deleted only by the device's
+//! signed word, expiry, or the removal of the device.
+
+use std::collections::BTreeMap;
+
+use tidings_protocol::{
+    client_frame::{Deliver, NewerLists, NodeFrame},
+    codec,
+    device_list::DeviceList,
+    envelope::{EnvelopeHead, Target},
+    id::{AccountId, CopyId, DeviceId, Eid, NodeId},
+    limits,
+    refusal::RefusalCode,
+    signed::Signed,
+    statement::{Checked, Claim, Proof, Reason, Statement},
+};
+use tidings_store::{StoreError, Txn, prefix_end};
+
+use crate::{
+    Core,
+    effect::{Effect, Observed},
+    event::{ConnId, PreparedEnvelope},
+    expiry::has_short_life,
+    schema::{
+        self, ACCOUNTS, AccountRow, BODIES, BodyRow, DEVICES, DeviceRow, EXPIRY, Ended, ExpiryKind,
+        INBOX, InboxRow, SEEN, SeenCopy, SeenRow, device_key, expiry_key, lsn_of, range_from,
+    },
+    settings::Sabotage,
+};
+
+/// Inbox rows read at once: a few disk pages, far below the window.
+const PUMP_ROWS: usize = 64;
+
+/// Where an envelope came from, and so where its statements go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hop {
+    /// A device of this account here.
+    Device(AccountId),
+    /// Another node.
+    Peer(NodeId),
+}
+
+impl Core {
+    /// Stores an envelope for own devices: body once, a row for each device, and the key by which a
+    /// second one is recognised. Returns device lists that its sender did not know yet.
+    pub(crate) fn store_envelope(
+        &mut self,
+        envelope: &PreparedEnvelope,
+        hop: &Hop,
+        txn: &mut dyn Txn,
+    ) -> Result<Vec<Signed<DeviceList>>, StoreError> {
+        let lsn = self.next_lsn(txn);
+        let mut lists = BTreeMap::new();
+        let mut copies = Vec::with_capacity(envelope.copies.len());
+        let mut waiting = false;
+        let mut is_anybody_away = false;
+        for (place, (target, copy)) in
+            (0u32..).zip(envelope.head.targets.iter().zip(&envelope.copies))
+        {
+            let done = match self.recipient(target, &mut lists, txn)? {
+                Ok(device) => {
+                    let row = InboxRow { eid: envelope.eid, target: place };
+                    schema::put(txn, INBOX, &device_key(&device, lsn), &row)?;
+                    *self.inbox_count(&device, txn)? += 1;
+                    self.batch.devices.insert(device);
+                    is_anybody_away |= !self.online.contains_key(&device);
+                    waiting = true;
+                    None
+                }
+                Err(reason) => Some(self.fail_copy(hop, envelope.eid, *copy, reason)),
+            };
+            copies.push(SeenCopy { copy: *copy, device: target.device(), done });
+        }
+        if waiting {
+            let row = BodyRow {
+                head: codec::encode(&envelope.head).into(),
+                shared: envelope.shared.clone(),
+            };
+            schema::put(txn, BODIES, &lsn.to_be_bytes(), &row)?;
+        }
+        self.write_seen(envelope, hop, lsn, copies, txn)?;
+        // While every device is here, its own word follows within milliseconds.
+        if waiting && is_anybody_away {
+            self.state_own(hop, Claim::AtDest, envelope.eid, None, None);
+        }
+        self.observe(Observed::Stored);
+        if let Hop::Device(account) = hop {
+            self.tell_newer_lists(account, lists.values().flatten().cloned().collect(), txn)?;
+        }
+        Ok(lists.into_values().flatten().collect())
+    }
+
+    fn write_seen(
+        &mut self,
+        envelope: &PreparedEnvelope,
+        hop: &Hop,
+        lsn: u64,
+        copies: Vec<SeenCopy>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let header = &envelope.head.header;
+        let (number, account) = match hop {
+            Hop::Device(account) => (0, Some(*account)),
+            Hop::Peer(node) => (self.peer_number(node, txn)?, None),
+        };
+        let row = SeenRow {
+            lsn,
+            hop: number,
+            account,
+            stored_ms: self.now_ms,
+            expires_ms: header.expires_ms,
+            copies,
+        };
+        if self.is_sabotaged(Sabotage::NoNodeDedup) {
+            return Ok(());
+        }
+        schema::put(txn, SEEN, envelope.eid.as_bytes(), &row)?;
+        if has_short_life(header) {
+            let key = expiry_key(header.expires_ms, ExpiryKind::Seen, &envelope.eid);
+            txn.put(EXPIRY, &key, &[])?;
+        }
+        Ok(())
+    }
+
+    /// The device that a target is for, or why there is none; and lists that the sender missed.
+    fn recipient(
+        &self,
+        target: &Target,
+        lists: &mut BTreeMap<AccountId, Vec<Signed<DeviceList>>>,
+        txn: &dyn Txn,
+    ) -> Result<Result<DeviceId, Reason>, StoreError> {
+        let Some(device) = target.device() else { return Ok(Err(Reason::UnknownRecipient)) };
+        let Some(row) = schema::get::<DeviceRow>(txn, DEVICES, device.as_bytes())? else {
+            return Ok(Err(Reason::UnknownRecipient));
+        };
+        if !lists.contains_key(&row.account) {
+            let account: Option<AccountRow> =
+                schema::get(txn, ACCOUNTS, row.name.as_str().as_bytes())?;
+            let newest = account.map_or(0, |account| account.list_version);
+            let missed = if target.list_version < newest {
+                Self::lists_behind(&row.account, Some(target.list_version), txn)?
+            } else {
+                Vec::new()
+            };
+            lists.insert(row.account, missed);
+        }
+        Ok(Ok(device))
+    }
+
+    pub(crate) fn tell_newer_lists(
+        &mut self,
+        account: &AccountId,
+        lists: Vec<Signed<DeviceList>>,
+        txn: &dyn Txn,
+    ) -> Result<(), StoreError> {
+        if lists.is_empty() {
+            return Ok(());
+        }
+        for device in self.devices_of(account, txn)? {
+            if let Some(conn) = self.online.get(&device).copied() {
+                let frame = NodeFrame::NewerLists(NewerLists { lists: lists.clone() });
+                self.to_client(conn, frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn fail_copy(&mut self, hop: &Hop, eid: Eid, copy: CopyId, reason: Reason) -> Ended {
+        self.state_own(hop, Claim::Failed, eid, Some(copy), Some(reason));
+        self.observe(Observed::Failed);
+        Ended { claim: Claim::Failed, reason: Some(reason), at_ms: self.now_ms, proof: None }
+    }
+
+    /// Makes an own statement at the end of the batch and sends it back along the route.
+    pub(crate) fn state_own(
+        &mut self,
+        hop: &Hop,
+        claim: Claim,
+        eid: Eid,
+        copy: Option<CopyId>,
+        reason: Option<Reason>,
+    ) {
+        let at_ms = self.now_ms;
+        let statement = Statement { claim, eid, copy, at_ms, reason, until_ms: None };
+        match hop {
+            Hop::Device(account) => {
+                self.batch.for_account.entry(*account).or_default().push(statement);
+            }
+            Hop::Peer(node) => self.batch.for_peer.entry(*node).or_default().push(statement),
+        }
+    }
+
+    /// Pushes what waits for a device, within its window.
+    pub(crate) fn pump_device(
+        &mut self,
+        device: &DeviceId,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(conn) = self.online.get(device).copied() else { return Ok(()) };
+        while let Some((cursor, room)) = self.push_room(conn) {
+            let max = room.min(PUMP_ROWS);
+            let rows = range_from(txn, INBOX, device.as_bytes(), cursor, max)?;
+            let is_last = rows.len() < max;
+            for (key, bytes) in rows {
+                let row: InboxRow = schema::decode(&bytes)?;
+                if !self.push_copy(conn, lsn_of(&key), &row, txn)? {
+                    return self.pump_notes(conn, device, txn);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.pump_notes(conn, device, txn)
+    }
+
+    /// Next row to read and rows that may be pushed, or `None` when the window is full.
+    fn push_room(&self, conn: ConnId) -> Option<(u64, usize)> {
+        let greeted = self.greeted(conn)?;
+        let room = limits::CLIENT_WINDOW_ENVELOPES.saturating_sub(greeted.pushed.len());
+        (room > 0).then_some((greeted.inbox_cursor, room))
+    }
+
+    /// Pushes one copy; `false` when the window has no room for it.
+    fn push_copy(
+        &mut self,
+        conn: ConnId,
+        lsn: u64,
+        row: &InboxRow,
+        txn: &mut dyn Txn,
+    ) -> Result<bool, StoreError> {
+        let body: BodyRow = schema::get(txn, BODIES, &lsn.to_be_bytes())?
+            .ok_or_else(|| StoreError::corrupt("an inbox row without its body"))?;
+        let head: EnvelopeHead = schema::decode(&body.head)?;
+        let place = usize::try_from(row.target).unwrap_or(usize::MAX);
+        let Some(target) = head.targets.into_iter().nth(place) else {
+            return Err(StoreError::corrupt("an inbox row without its target"));
+        };
+        let is_expired = head.header.expires_ms <= self.now_ms;
+        let push_expired = self.is_sabotaged(Sabotage::PushExpired);
+        let bytes = target.part.len() + body.shared.len() + 256;
+        let Some(greeted) = self.greeted_mut(conn) else { return Ok(false) };
+        let used: usize = greeted.pushed.values().sum();
+        if !greeted.pushed.is_empty() && used + bytes > limits::CLIENT_WINDOW_BYTES {
+            return Ok(false);
+        }
+        greeted.inbox_cursor = lsn + 1;
+        if is_expired && !push_expired {
+            return Ok(true);
+        }
+        greeted.pushed.insert(lsn, bytes);
+        let device = greeted.device;
+        if self.is_sabotaged(Sabotage::DeleteOnPush) {
+            txn.delete(INBOX, &device_key(&device, lsn))?;
+        }
+        let frame =
+            NodeFrame::Deliver(Deliver { inbox: lsn, eid: row.eid, header: head.header, target });
+        self.effects.push_back(Effect::ToClient { conn, frame, body: body.shared });
+        Ok(true)
+    }
+
+    /// A device has copies on disk: their rows go, its word goes back along the route.
+    pub(crate) fn on_received(
+        &mut self,
+        conn: ConnId,
+        items: &[(u64, CopyId)],
+        checked: &Checked,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(greeted) = self.greeted(conn) else { return Ok(()) };
+        let (device, key) = (greeted.device, greeted.key);
+        if checked.root.signer.key != key || checked.root.signer.node.is_some() {
+            self.refuse_link(conn, RefusalCode::NotAuthorised);
+            return Ok(());
+        }
+        for ((lsn, copy), (statement, proof)) in items.iter().zip(&checked.statements) {
+            if let Some(greeted) = self.greeted_mut(conn) {
+                greeted.pushed.remove(lsn);
+            }
+            if statement.copy == Some(*copy) && ends_a_copy(statement.claim) {
+                self.end_copy(&device, *lsn, statement, proof, txn)?;
+            } else {
+                self.observe(Observed::BadStatement);
+            }
+        }
+        self.batch.devices.insert(device);
+        Ok(())
+    }
+
+    fn end_copy(
+        &mut self,
+        device: &DeviceId,
+        lsn: u64,
+        statement: &Statement,
+        proof: &Proof,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let key = device_key(device, lsn);
+        let Some(row) = schema::get::<InboxRow>(txn, INBOX, &key)? else { return Ok(()) };
+        let Some(mut seen) = schema::get::<SeenRow>(txn, SEEN, row.eid.as_bytes())? else {
+            return Ok(());
+        };
+        let is_named = |copy: &&mut SeenCopy| {
+            copy.device == Some(*device) && Some(copy.copy) == statement.copy
+        };
+        let Some(copy) = seen.copies.iter_mut().find(is_named) else {
+            self.observe(Observed::BadStatement);
+            return Ok(());
+        };
+        if statement.eid != row.eid || copy.done.is_some() {
+            self.observe(Observed::BadStatement);
+            return Ok(());
+        }
+        copy.done = Some(Ended {
+            claim: statement.claim,
+            reason: statement.reason,
+            at_ms: statement.at_ms,
+            proof: Some(proof.clone()),
+        });
+        self.delete_inbox(device, lsn, txn)?;
+        if seen.copies.iter().all(|copy| copy.done.is_some()) {
+            txn.delete(BODIES, &seen.lsn.to_be_bytes())?;
+        }
+        schema::put(txn, SEEN, row.eid.as_bytes(), &seen)?;
+        let after_ms = self.now_ms.saturating_sub(seen.stored_ms);
+        self.observe(Observed::Delivered { after_ms });
+        self.send_back(&seen, proof, txn)
+    }
+
+    /// Sends a device's statement to where its envelope came from.
+    pub(crate) fn send_back(
+        &mut self,
+        seen: &SeenRow,
+        proof: &Proof,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        match seen.account {
+            Some(account) => self.put_note(&account, proof, txn),
+            None => match self.numbers.get(&seen.hop).copied() {
+                Some(node) => self.put_statement(&node, proof, txn),
+                None => Err(StoreError::corrupt("an envelope from a peer without a number")),
+            },
+        }
+    }
+
+    /// Deletes one inbox row and counts it.
+    pub(crate) fn delete_inbox(
+        &mut self,
+        device: &DeviceId,
+        lsn: u64,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let count = self.inbox_count(device, txn)?;
+        *count = count.saturating_sub(1);
+        txn.delete(INBOX, &device_key(device, lsn))
+    }
+
+    /// How many copies wait for a device; counted once, then kept.
+    fn inbox_count(&mut self, device: &DeviceId, txn: &dyn Txn) -> Result<&mut u64, StoreError> {
+        use std::collections::btree_map::Entry;
+        match self.inbox_rows.entry(*device) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let max = usize::try_from(self.settings.device_rows_max).unwrap_or(usize::MAX);
+                let prefix = device.as_bytes();
+                let rows = txn.range(INBOX, prefix, &prefix_end(prefix), max)?;
+                Ok(unknown.insert(rows.len() as u64))
+            }
+        }
+    }
+
+    pub(crate) fn is_any_inbox_full(
+        &self,
+        envelope: &PreparedEnvelope,
+        txn: &dyn Txn,
+    ) -> Result<bool, StoreError> {
+        if self.is_sabotaged(Sabotage::EvictOnQuota) {
+            return Ok(false);
+        }
+        for device in envelope.head.targets.iter().filter_map(Target::device) {
+            let count = match self.inbox_rows.get(&device) {
+                Some(count) => *count,
+                None => {
+                    let max = usize::try_from(self.settings.device_rows_max).unwrap_or(usize::MAX);
+                    let prefix = device.as_bytes();
+                    txn.range(INBOX, prefix, &prefix_end(prefix), max)?.len() as u64
+                }
+            };
+            if count >= self.settings.device_rows_max {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends every copy that waits for a device that was removed from its account.
+    pub(crate) fn drop_inbox(
+        &mut self,
+        device: &DeviceId,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let prefix = device.as_bytes();
+        for (key, bytes) in txn.range(INBOX, prefix, &prefix_end(prefix), usize::MAX)? {
+            let row: InboxRow = schema::decode(&bytes)?;
+            txn.delete(INBOX, &key)?;
+            let Some(mut seen) = schema::get::<SeenRow>(txn, SEEN, row.eid.as_bytes())? else {
+                continue;
+            };
+            let hop = self.hop_of(&seen)?;
+            for copy in seen.copies.iter_mut().filter(|copy| copy.device == Some(*device)) {
+                if copy.done.is_none() {
+                    let ended = self.fail_copy(&hop, row.eid, copy.copy, Reason::DeviceRemoved);
+                    copy.done = Some(ended);
+                }
+            }
+            if seen.copies.iter().all(|copy| copy.done.is_some()) {
+                txn.delete(BODIES, &seen.lsn.to_be_bytes())?;
+            }
+            schema::put(txn, SEEN, row.eid.as_bytes(), &seen)?;
+        }
+        self.inbox_rows.remove(device);
+        Ok(())
+    }
+
+    pub(crate) fn hop_of(&self, seen: &SeenRow) -> Result<Hop, StoreError> {
+        match (seen.account, self.numbers.get(&seen.hop)) {
+            (Some(account), _) => Ok(Hop::Device(account)),
+            (None, Some(node)) => Ok(Hop::Peer(*node)),
+            (None, None) => Err(StoreError::corrupt("an envelope from a peer without a number")),
+        }
+    }
+}
+
+const fn ends_a_copy(claim: Claim) -> bool {
+    matches!(claim, Claim::Delivered | Claim::Undecryptable)
+}

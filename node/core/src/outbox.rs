@@ -1,0 +1,200 @@
+//! What is owed to other nodes: sent in order within a window, kept until the end is proved.
+
+use tidings_protocol::{
+    envelope::EnvelopeHead,
+    id::{Eid, NodeId},
+    limits,
+    peer_frame::{Answer, PeerFrame},
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    effect::Effect,
+    peer::Peer,
+    schema::{self, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
+    settings::Sabotage,
+};
+
+/// Rows read at once: about a megabyte at most, so that no batch stands still for long.
+const PUMP_ROWS: usize = 128;
+/// Rows sent in one batch to one peer, so that peers take turns.
+const TURN_ROWS: usize = 1_024;
+/// Envelopes that a peer may have told us to send again later; at more, nothing new is sent to it.
+const RESEND_MAX: usize = 4_096;
+/// How long to wait when a peer gives no time itself.
+const RESEND_AFTER_MS: u64 = 5_000;
+
+impl Peer {
+    /// When something has to be sent again.
+    pub(crate) fn resend_deadline(&self) -> Option<u64> {
+        let paused = (self.paused_until_ms > 0).then_some(self.paused_until_ms);
+        self.resend.values().copied().chain(paused).min()
+    }
+
+    fn room(&self) -> usize {
+        let bytes: usize = self.inflight.values().map(|(_, bytes)| *bytes).sum();
+        if bytes >= limits::PEER_WINDOW_BYTES {
+            return 0;
+        }
+        limits::PEER_WINDOW_ENVELOPES.saturating_sub(self.inflight.len())
+    }
+}
+
+impl Core {
+    /// An envelope for a peer is on disk.
+    pub(crate) fn note_queued(&mut self, node: &NodeId, _lsn: u64) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.queued += 1;
+        }
+        self.batch.peer_rows.insert(*node);
+        self.batch.peers.insert(*node);
+    }
+
+    pub(crate) fn is_peer_queue_full(&self, node: &NodeId) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.queued >= self.settings.peer_rows_max)
+    }
+
+    /// Sends what waits for a peer, within its window, or tries to reach it.
+    pub(crate) fn pump_peer(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        if self.peers.get(node).is_none_or(|peer| peer.link.is_none()) {
+            self.reach(node);
+            return Ok(());
+        }
+        self.pump_statements(node, txn)?;
+        self.send_again(node, txn)?;
+        let mut turn = TURN_ROWS;
+        while let Some(peer) = self.peers.get(node) {
+            let max = peer.room().min(PUMP_ROWS).min(turn);
+            if max == 0 || peer.paused_until_ms > self.now_ms {
+                break;
+            }
+            let prefix = peer.number.to_be_bytes();
+            let rows = range_from(txn, OUTBOX, &prefix, peer.cursor, max)?;
+            let is_last = rows.len() < max;
+            turn -= rows.len();
+            for (key, bytes) in rows {
+                let lsn = lsn_of(&key);
+                self.send_row(node, lsn, &bytes)?;
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.cursor = lsn + 1;
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.pump_audit(node, txn)
+    }
+
+    fn send_row(&mut self, node: &NodeId, lsn: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let row: OutboxRow = schema::decode(bytes)?;
+        let head: EnvelopeHead = schema::decode(&row.head)?;
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let Some(link) = peer.link else { return Ok(()) };
+        if head.header.expires_ms <= self.now_ms || peer.inflight.contains_key(&row.eid) {
+            return Ok(());
+        }
+        peer.inflight.insert(row.eid, (lsn, row.head.len() + row.shared.len()));
+        if lsn > peer.sent {
+            peer.sent = lsn;
+            self.batch.peer_rows.insert(*node);
+        }
+        let frame = PeerFrame::Deliver(head);
+        self.effects.push_back(Effect::ToPeer { link, frame, body: row.shared });
+        Ok(())
+    }
+
+    fn send_again(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        if peer.paused_until_ms <= now_ms {
+            peer.paused_until_ms = 0;
+        }
+        let (number, room) = (peer.number, peer.room());
+        let due: Vec<u64> = peer
+            .resend
+            .iter()
+            .filter(|(_, at_ms)| **at_ms <= now_ms)
+            .map(|(lsn, _)| *lsn)
+            .take(room)
+            .collect();
+        for lsn in due {
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.resend.remove(&lsn);
+            }
+            if let Some(bytes) = txn.get(OUTBOX, &peer_key(number, lsn))? {
+                self.send_row(node, lsn, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer has envelopes on disk, or says why not. That moves the duty to try, and nothing else:
+    /// the copy stays until the end is proved.
+    pub(crate) fn on_took(
+        &mut self,
+        node: &NodeId,
+        answers: Vec<Answer>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        for answer in answers {
+            let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+            let Some((lsn, _)) = peer.inflight.remove(&answer.eid) else { continue };
+            match answer.refusal {
+                Some(refusal) if refusal.code.may_retry() => {
+                    let after_ms = refusal.after_ms.unwrap_or(RESEND_AFTER_MS).max(1);
+                    if peer.resend.len() < RESEND_MAX {
+                        peer.resend.insert(lsn, now_ms + after_ms);
+                    } else {
+                        peer.cursor = peer.cursor.min(lsn);
+                        peer.paused_until_ms = now_ms + after_ms;
+                    }
+                }
+                // A final refusal on a hop proves nothing: the audits ask again, ever more rarely,
+                // until the destination's signature or the end of the envelope's life.
+                Some(_) | None => peer.audits.handed(lsn, now_ms),
+            }
+            if self.is_sabotaged(Sabotage::DropCopyOnHopAck) {
+                self.drop_out(&answer.eid, txn)?;
+            } else if !answer.lists.is_empty()
+                && let Some(row) = schema::get::<OutRow>(txn, OUT, answer.eid.as_bytes())?
+            {
+                self.tell_newer_lists(&row.account, answer.lists, txn)?;
+            }
+        }
+        self.batch.peers.insert(*node);
+        Ok(())
+    }
+
+    /// Ends the duty for an envelope: every copy is final.
+    pub(crate) fn drop_out(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { return Ok(()) };
+        txn.delete(OUT, eid.as_bytes())?;
+        txn.delete(OUTBOX, &peer_key(row.peer, row.lsn))?;
+        if let Some(node) = self.numbers.get(&row.peer).copied()
+            && let Some(peer) = self.peers.get_mut(&node)
+        {
+            peer.queued = peer.queued.saturating_sub(1);
+            peer.resend.remove(&row.lsn);
+            peer.inflight.remove(eid);
+            self.batch.peer_rows.insert(node);
+            self.batch.peers.insert(node);
+        }
+        Ok(())
+    }
+
+    /// The envelope at a place of the outbox.
+    pub(crate) fn outbox_eids(
+        txn: &dyn Txn,
+        number: u32,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Eid)>, StoreError> {
+        range_from(txn, OUTBOX, &number.to_be_bytes(), from, max)?
+            .into_iter()
+            .map(|(key, bytes)| Ok((lsn_of(&key), schema::decode::<OutboxRow>(&bytes)?.eid)))
+            .collect()
+    }
+}

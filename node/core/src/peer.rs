@@ -1,0 +1,504 @@
+//! Other nodes: numbers, links, hellos, dialling. What travels over a link is in `outbox.rs`,
+//! `accept.rs`, `statements.rs`, `audit.rs` and `fetch.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tidings_protocol::{
+    descriptor::{CheckedDescriptor, Descriptor, NodeState, Transport},
+    hello::{Mark, PeerHello},
+    id::{Eid, NodeId},
+    limits,
+    peer_frame::{Farewell, KeepAlive, PeerFrame},
+    refusal::RefusalCode,
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    audit::Audits,
+    effect::{Effect, Observed},
+    event::{CheckedHello, LinkId, PeerInput},
+    retry::Retry,
+    schema::{self, PEERS, PeerRow},
+};
+
+/// How long an attempt to reach a peer may take.
+const DIAL_MS_MAX: u64 = 20_000;
+/// A peer with traffic within this time is dialled when the node starts: ten minutes.
+const RECENT_MS: u64 = 10 * 60 * 1000;
+
+/// A link as the core knows it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The libp2p peer id at the other end.
+    transport: Bytes,
+    /// The node, once it has greeted.
+    pub(crate) node: Option<NodeId>,
+    /// When something last arrived.
+    heard_ms: u64,
+    /// When the last keep-alive left.
+    kept_alive_ms: u64,
+}
+
+/// Another node: what its row says, and what may be forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) number: u32,
+    pub(crate) descriptor: Option<(Descriptor, CheckedDescriptor)>,
+    pub(crate) incarnation: Option<u64>,
+    pub(crate) mark: Option<Mark>,
+    pub(crate) sent: u64,
+    pub(crate) seen_ms: u64,
+    pub(crate) queued: u64,
+    pub(crate) statements: u64,
+    /// The greeted link.
+    pub(crate) link: Option<LinkId>,
+    pub(crate) retry: Retry,
+    /// Next row of the outbox to send.
+    pub(crate) cursor: u64,
+    /// Envelopes sent and not answered: lsn and bytes.
+    pub(crate) inflight: BTreeMap<Eid, (u64, usize)>,
+    /// Envelopes to send again: lsn → when.
+    pub(crate) resend: BTreeMap<u64, u64>,
+    /// Nothing new is sent before this time: the peer has no room.
+    pub(crate) paused_until_ms: u64,
+    /// Next row of the statements to send.
+    pub(crate) statements_cursor: u64,
+    /// Rows of statements sent and not answered.
+    pub(crate) statements_inflight: BTreeSet<u64>,
+    pub(crate) audits: Audits,
+}
+
+impl Peer {
+    fn row(&self) -> PeerRow {
+        PeerRow {
+            number: self.number,
+            descriptor: self.descriptor.as_ref().map(|(d, _)| Bytes::from(d.encode())),
+            incarnation: self.incarnation,
+            mark: self.mark.clone(),
+            sent: self.sent,
+            seen_ms: self.seen_ms,
+            queued: self.queued,
+            statements: self.statements,
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.queued > 0 || self.statements > 0
+    }
+
+    /// Forgets what belongs to a link that is gone. What was sent and not answered is sent again.
+    fn unlink(&mut self) {
+        self.link = None;
+        let oldest = self.inflight.values().map(|(lsn, _)| *lsn).min();
+        self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
+        self.inflight.clear();
+        self.resend.clear();
+        self.statements_cursor = 0;
+        self.statements_inflight.clear();
+        self.audits.unlink();
+    }
+}
+
+impl Core {
+    pub(crate) fn load_peers(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let rows = txn.range(PEERS, &[], &[0xff; 33], usize::MAX)?;
+        for (key, bytes) in rows {
+            let row: PeerRow = schema::decode(&bytes)?;
+            let node =
+                NodeId::from_slice(&key).ok_or_else(|| StoreError::corrupt("the key of a peer"))?;
+            // An expired descriptor may still lead to the node; its signatures hold all the same.
+            let descriptor = row
+                .descriptor
+                .as_deref()
+                .and_then(|bytes| tidings_protocol::codec::decode::<Descriptor>(bytes).ok())
+                .and_then(|descriptor| descriptor.check(0).ok().map(|c| (descriptor, c)));
+            let peer = Peer {
+                number: row.number,
+                descriptor,
+                incarnation: row.incarnation,
+                mark: row.mark,
+                sent: row.sent,
+                seen_ms: row.seen_ms,
+                queued: row.queued,
+                statements: row.statements,
+                cursor: row.sent + 1,
+                ..Peer::default()
+            };
+            self.numbers.insert(row.number, node);
+            self.peers.insert(node, peer);
+        }
+        for (node, _) in self.settings.pinned.clone() {
+            self.peer_number(&node, txn)?;
+        }
+        let wanted: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                peer.is_wanted() || self.now_ms.saturating_sub(peer.seen_ms) < RECENT_MS
+            })
+            .map(|(node, _)| *node)
+            .collect();
+        self.batch.peers.extend(wanted);
+        Ok(())
+    }
+
+    /// The short number of a node; it gets one when it has none.
+    pub(crate) fn peer_number(
+        &mut self,
+        node: &NodeId,
+        txn: &mut dyn Txn,
+    ) -> Result<u32, StoreError> {
+        if let Some(peer) = self.peers.get(node) {
+            return Ok(peer.number);
+        }
+        let number = self.numbers.last_key_value().map_or(1, |(number, _)| number + 1);
+        let peer = Peer { number, cursor: 1, ..Peer::default() };
+        schema::put(txn, PEERS, node.as_bytes(), &peer.row())?;
+        self.numbers.insert(number, *node);
+        self.peers.insert(*node, peer);
+        Ok(number)
+    }
+
+    pub(crate) fn write_peer(
+        &mut self,
+        node: &NodeId,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        match self.peers.get(node) {
+            Some(peer) => schema::put(txn, PEERS, node.as_bytes(), &peer.row()),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn on_peer_connected(
+        &mut self,
+        link: LinkId,
+        transport: Bytes,
+        _dialer: bool,
+        txn: &dyn Txn,
+    ) {
+        let Some(descriptor) = self.own.current().map(Descriptor::encode) else {
+            self.effects.push_back(Effect::ClosePeer { link });
+            return;
+        };
+        let yours = self
+            .peers
+            .values()
+            .find(|peer| peer.descriptor.as_ref().is_some_and(|(_, d)| d.has_transport(&transport)))
+            .and_then(|peer| peer.mark.clone());
+        let hello = PeerHello {
+            version: limits::PROTOCOL_VERSION,
+            descriptor: descriptor.into(),
+            incarnation: self.stance.incarnation,
+            mine: self.mark(txn),
+            yours,
+            introductions: self.introductions(),
+        };
+        self.to_peer(link, PeerFrame::Hello(hello));
+        let (heard_ms, kept_alive_ms) = (self.now_ms, self.now_ms);
+        self.links.insert(link, Link { transport, node: None, heard_ms, kept_alive_ms });
+    }
+
+    /// Descriptors of the nodes that were heard last, for a peer that may need them.
+    fn introductions(&self) -> Vec<Bytes> {
+        let mut known: Vec<_> = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.descriptor.as_ref().map(|(d, _)| (peer.seen_ms, d)))
+            .collect();
+        known.sort_by_key(|(seen_ms, _)| core::cmp::Reverse(*seen_ms));
+        known.truncate(limits::INTRODUCTIONS_MAX);
+        known.into_iter().map(|(_, descriptor)| descriptor.encode().into()).collect()
+    }
+
+    pub(crate) fn on_peer_closed(&mut self, link: LinkId) {
+        let node = self.links.remove(&link).and_then(|link| link.node);
+        let Some(node) = node else { return };
+        let now_ms = self.now_ms;
+        if let Some(peer) = self.peers.get_mut(&node)
+            && peer.link == Some(link)
+        {
+            peer.unlink();
+            // A link that worked and broke is tried again soon, not at once: both sides would.
+            peer.retry.next_ms = Some(now_ms + 250);
+        }
+    }
+
+    /// Ends a link with a reason.
+    pub(crate) fn refuse_peer(&mut self, link: LinkId, code: RefusalCode) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        self.to_peer(link, PeerFrame::Farewell(Farewell { refusal: code.into() }));
+        self.effects.push_back(Effect::ClosePeer { link });
+        self.observe(Observed::Refused(code));
+        self.on_peer_closed(link);
+    }
+
+    pub(crate) fn on_peer(
+        &mut self,
+        link: LinkId,
+        input: PeerInput,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        let Some(known) = self.links.get_mut(&link) else { return Ok(()) };
+        known.heard_ms = now_ms;
+        let node = known.node;
+        match (node, input) {
+            (None, PeerInput::Hello(hello)) => self.on_peer_hello(link, *hello, txn),
+            (None, _) | (Some(_), PeerInput::Hello(_)) => {
+                self.refuse_peer(link, RefusalCode::Malformed);
+                Ok(())
+            }
+            (Some(_), PeerInput::Deliver(envelope)) => self.on_deliver(link, &envelope, txn),
+            (Some(node), PeerInput::Took { answers, mark }) => {
+                self.note_peer_mark(&node, mark);
+                self.on_took(&node, answers, txn)
+            }
+            (Some(node), PeerInput::Statements { rows, checked }) => {
+                self.on_statements(&node, &checked, txn)?;
+                self.batch.statement_rows.entry(link).or_default().extend(rows);
+                Ok(())
+            }
+            (Some(node), PeerInput::StatementsTook { rows, mark }) => {
+                self.note_peer_mark(&node, mark);
+                self.on_statements_took(&node, &rows, txn)
+            }
+            (Some(node), PeerInput::Audit { eids }) => self.on_audit(link, &node, &eids, txn),
+            (Some(node), PeerInput::AuditAnswer { waiting, unknown }) => {
+                self.on_audit_answer(&node, &waiting, &unknown);
+                Ok(())
+            }
+            (Some(_), PeerInput::FetchUser(fetch)) => self.on_fetch_user(link, &fetch, txn),
+            (Some(node), PeerInput::User(user)) => self.on_user(&node, *user, txn),
+            (Some(node), PeerInput::KeepAlive { mark }) => {
+                self.note_peer_mark(&node, mark);
+                Ok(())
+            }
+            (Some(_), PeerInput::Farewell { .. }) => {
+                self.effects.push_back(Effect::ClosePeer { link });
+                self.on_peer_closed(link);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_peer_hello(
+        &mut self,
+        link: LinkId,
+        checked: CheckedHello,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let node = checked.descriptor.1.node();
+        let is_proved = self
+            .links
+            .get(&link)
+            .is_some_and(|link| checked.descriptor.1.has_transport(&link.transport));
+        if !is_proved || node == self.node {
+            self.refuse_peer(link, RefusalCode::NotAuthorised);
+            return Ok(());
+        }
+        if !self.check_mark(checked.hello.yours.as_ref(), txn)? {
+            return Ok(());
+        }
+        self.peer_number(&node, txn)?;
+        self.learn(&node, checked.descriptor);
+        for (descriptor, introduced) in checked.introductions {
+            // Only of nodes that we already deal with: strangers may not fill our table.
+            if self.peers.contains_key(&introduced.node()) {
+                self.learn(&introduced.node(), (descriptor, introduced));
+            }
+        }
+        let now_ms = self.now_ms;
+        let older = self.peers.get(&node).and_then(|peer| peer.link);
+        if let Some(older) = older.filter(|older| *older != link) {
+            self.refuse_peer(older, RefusalCode::Busy);
+        }
+        if let Some(known) = self.links.get_mut(&link) {
+            known.node = Some(node);
+        }
+        if let Some(peer) = self.peers.get_mut(&node) {
+            let is_new_store =
+                peer.incarnation.is_some_and(|known| known != checked.hello.incarnation);
+            peer.incarnation = Some(checked.hello.incarnation);
+            peer.mark = Some(checked.hello.mine);
+            peer.seen_ms = now_ms;
+            peer.link = Some(link);
+            peer.paused_until_ms = 0;
+            peer.retry.succeeded();
+            peer.audits.linked(now_ms, is_new_store, peer.sent);
+            if is_new_store {
+                self.observe(Observed::OtherRolledBack);
+            }
+        }
+        self.batch.peer_rows.insert(node);
+        self.batch.peers.insert(node);
+        self.send_fetches(&node);
+        Ok(())
+    }
+
+    fn note_peer_mark(&mut self, node: &NodeId, mark: Mark) {
+        let now_ms = self.now_ms;
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.mark = Some(mark);
+            peer.seen_ms = now_ms;
+            self.batch.peer_rows.insert(*node);
+        }
+    }
+
+    /// Keeps a descriptor that is newer than the known one.
+    pub(crate) fn learn(&mut self, node: &NodeId, found: (Descriptor, CheckedDescriptor)) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let is_newer =
+            peer.descriptor.as_ref().is_none_or(|(_, known)| found.1.is_newer_than(known));
+        if is_newer {
+            peer.descriptor = Some(found);
+            self.batch.peer_rows.insert(*node);
+        }
+    }
+
+    pub(crate) fn on_found(
+        &mut self,
+        node: &NodeId,
+        descriptors: Vec<(Descriptor, CheckedDescriptor)>,
+        _txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        for found in descriptors.into_iter().filter(|(_, checked)| checked.node() == *node) {
+            self.learn(node, found);
+        }
+        let is_waiting = self
+            .peers
+            .get(node)
+            .is_some_and(|peer| peer.link.is_none() && peer.retry.dialing_until_ms.is_some());
+        if is_waiting {
+            match self.transports_of(node) {
+                Some(transports) => {
+                    self.effects.push_back(Effect::Dial { node: *node, transports });
+                }
+                None => self.on_dial_failed(node),
+            }
+        }
+        Ok(())
+    }
+
+    fn transports_of(&self, node: &NodeId) -> Option<Vec<Transport>> {
+        let pinned = self.settings.pinned.iter().find(|(known, _)| known == node);
+        let mut transports = pinned.map(|(_, t)| t.clone()).unwrap_or_default();
+        if let Some((_, checked)) = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref()) {
+            transports.extend(checked.addresses.transports.iter().cloned());
+        }
+        (!transports.is_empty()).then_some(transports)
+    }
+
+    /// Tries to reach a peer, unless that is under way or not yet due.
+    pub(crate) fn reach(&mut self, node: &NodeId) {
+        let now_ms = self.now_ms;
+        let transports = self.transports_of(node);
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let is_under_way = peer.retry.dialing_until_ms.is_some_and(|until| until > now_ms);
+        let is_due = peer.retry.next_ms.is_none_or(|next| next <= now_ms);
+        let is_retired = peer
+            .descriptor
+            .as_ref()
+            .is_some_and(|(_, known)| known.addresses.state == NodeState::Retired);
+        if peer.link.is_some() || is_under_way || !is_due || is_retired || self.draining {
+            return;
+        }
+        peer.retry.dialing_until_ms = Some(now_ms + DIAL_MS_MAX);
+        peer.retry.next_ms = Some(now_ms + DIAL_MS_MAX);
+        // After a failure the node may have moved: ask the DHT first, then dial what is newest.
+        match transports {
+            Some(transports) if peer.retry.failures % 2 == 0 => {
+                self.effects.push_back(Effect::Dial { node: *node, transports });
+            }
+            Some(_) | None => self.effects.push_back(Effect::Lookup { node: *node }),
+        }
+    }
+
+    pub(crate) fn on_dial_failed(&mut self, node: &NodeId) {
+        let chance = u32::from_be_bytes(self.random());
+        let now_ms = self.now_ms;
+        if let Some(peer) = self.peers.get_mut(node)
+            && peer.link.is_none()
+        {
+            let silent_ms = now_ms.saturating_sub(peer.seen_ms);
+            peer.retry.failed(now_ms, silent_ms, chance);
+        }
+        self.fetches.hurry(node, now_ms);
+    }
+
+    /// Keeps links alive, ends silent ones, and dials what is due.
+    pub(crate) fn tick_peers(&mut self, txn: &dyn Txn) {
+        let now_ms = self.now_ms;
+        let silent: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| now_ms.saturating_sub(link.heard_ms) > limits::LINK_SILENCE_MS_MAX)
+            .map(|(id, _)| *id)
+            .collect();
+        for link in silent {
+            self.refuse_peer(link, RefusalCode::Busy);
+        }
+        let due: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.node.is_some() && now_ms >= link.keep_alive_ms())
+            .map(|(id, _)| *id)
+            .collect();
+        for link in due {
+            let mark = self.mark(txn);
+            self.to_peer(link, PeerFrame::KeepAlive(KeepAlive { mark }));
+            if let Some(link) = self.links.get_mut(&link) {
+                link.kept_alive_ms = now_ms;
+            }
+        }
+        let unreached: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.link.is_none())
+            .map(|(node, _)| *node)
+            .collect();
+        for node in unreached {
+            let is_overdue = self
+                .peers
+                .get(&node)
+                .and_then(|peer| peer.retry.dialing_until_ms)
+                .is_some_and(|until| until <= now_ms);
+            if is_overdue {
+                self.on_dial_failed(&node);
+            }
+            if self.wants(&node) {
+                self.reach(&node);
+            }
+        }
+    }
+
+    /// True when there is something to say to a peer.
+    pub(crate) fn wants(&self, node: &NodeId) -> bool {
+        self.fetches.wants(node) || self.peers.get(node).is_some_and(Peer::is_wanted)
+    }
+
+    /// When the peers next need a tick.
+    pub(crate) fn peers_deadline(&self) -> Option<u64> {
+        let links = self
+            .links
+            .values()
+            .map(|link| link.keep_alive_ms().min(link.heard_ms + limits::LINK_SILENCE_MS_MAX + 1));
+        let peers = self.peers.iter().filter_map(|(node, peer)| match peer.link {
+            Some(_) => peer.resend_deadline().into_iter().chain(peer.audits.deadline()).min(),
+            None if self.draining => None,
+            None if self.wants(node) => Some(peer.retry.next_ms.unwrap_or(self.now_ms)),
+            None => peer.retry.dialing_until_ms,
+        });
+        links.chain(peers).min()
+    }
+}
+
+impl Link {
+    const fn keep_alive_ms(&self) -> u64 {
+        self.kept_alive_ms + limits::LINK_SILENCE_MS_MAX / 3
+    }
+}

@@ -1,0 +1,77 @@
+//! When to try a peer again. One schedule for each destination, never one for each message. Pure.
+
+/// Heard within this time, a peer is expected back soon: ten minutes.
+const RECENT_MS: u64 = 10 * 60 * 1000;
+/// Shortest delay.
+const DELAY_MS_MIN: u64 = 1_000;
+/// Longest delay for a peer that was heard lately.
+const DELAY_MS_RECENT_MAX: u64 = 60_000;
+/// Longest delay for a peer that was heard within a day.
+const DELAY_MS_AWAY_MAX: u64 = 15 * 60 * 1000;
+/// Longest delay at all: a node back from a holiday should not wait a day.
+const DELAY_MS_MAX: u64 = 60 * 60 * 1000;
+/// Failures after which a peer that was not heard for a day is tried hourly.
+const FAILURES_UNTIL_HOURLY: u32 = 16;
+
+/// Attempts to reach one peer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Retry {
+    /// Attempts that failed in a row.
+    pub(crate) failures: u32,
+    /// When the next one is due, in Unix ms.
+    pub(crate) next_ms: Option<u64>,
+    /// Until when an attempt is under way.
+    pub(crate) dialing_until_ms: Option<u64>,
+}
+
+impl Retry {
+    /// The delay after so many failures, before jitter.
+    fn ceiling_ms(&self, silent_ms: u64) -> u64 {
+        let doubled = DELAY_MS_MIN.saturating_mul(1 << self.failures.min(30));
+        let max = if silent_ms < RECENT_MS {
+            DELAY_MS_RECENT_MAX
+        } else if self.failures < FAILURES_UNTIL_HOURLY {
+            DELAY_MS_AWAY_MAX
+        } else {
+            DELAY_MS_MAX
+        };
+        doubled.min(max)
+    }
+
+    /// An attempt failed. `chance` is uniform; full jitter spreads the peers of a node that went
+    /// away, with a floor so that a refusal at once does not become a busy loop.
+    pub(crate) fn failed(&mut self, now_ms: u64, silent_ms: u64, chance: u32) {
+        let ceiling = self.ceiling_ms(silent_ms);
+        let jittered = ceiling * u64::from(chance) / u64::from(u32::MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.next_ms = Some(now_ms + jittered.max(DELAY_MS_MIN / 4));
+        self.dialing_until_ms = None;
+    }
+
+    /// The peer is there.
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Retry;
+
+    #[test]
+    fn the_delay_doubles_to_its_ceiling_and_never_reaches_zero() {
+        let mut retry = Retry::default();
+        let mut last = 0;
+        for _ in 0..40 {
+            retry.failed(0, 0, u32::MAX);
+            let delay = retry.next_ms.unwrap();
+            assert!(delay >= last && delay <= 60_000);
+            last = delay;
+        }
+        assert_eq!(last, 60_000);
+        retry.failed(0, u64::MAX, u32::MAX);
+        assert_eq!(retry.next_ms, Some(3_600_000));
+        retry.failed(0, 0, 0);
+        assert_eq!(retry.next_ms, Some(250));
+    }
+}

@@ -1,0 +1,407 @@
+//! What a node keeps: every table with key, value and meaning, and every row. Knows no rules.
+//!
+//! Numbers in keys are big-endian. `lsn` = commit number ‖ place in the batch: it grows with time
+//! and needs no counter row. `peer` = a short number for a node; 0 is this node itself.
+
+use bytes::Bytes;
+use tidings_protocol::{
+    address::UserName,
+    codec,
+    device_list::DeviceList,
+    hello::Mark,
+    id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
+    key::PublicKey,
+    signed::Signed,
+    statement::{Claim, Proof, Reason},
+};
+use tidings_store::{Schema, StoreError, Table, Txn, prefix_end};
+
+/// `()` → single values, by name.
+pub const META: Table = Table::new("meta");
+/// user name → [`AccountRow`].
+pub const ACCOUNTS: Table = Table::new("accounts");
+/// account ‖ version → signed device list.
+pub const LISTS: Table = Table::new("lists");
+/// device → [`DeviceRow`].
+pub const DEVICES: Table = Table::new("devices");
+/// device → fallback bundle.
+pub const BUNDLES: Table = Table::new("bundles");
+/// device ‖ pre-key id → [`OneTimeRow`]; removed when handed out.
+pub const ONE_TIME: Table = Table::new("one_time");
+/// hash of an invite's secret → [`InviteRow`].
+pub const INVITES: Table = Table::new("invites");
+/// node id → [`PeerRow`].
+pub const PEERS: Table = Table::new("peers");
+/// peer ‖ lsn → [`OutboxRow`]: envelopes that are not final, in order, bodies included.
+pub const OUTBOX: Table = Table::new("outbox");
+/// eid → [`OutRow`]: where in the outbox, and which copies are final.
+pub const OUT: Table = Table::new("out");
+/// device ‖ submit id → [`SubmitRow`]: the answer to a repeated submission.
+pub const SUBMITS: Table = Table::new("submits");
+/// lsn → [`BodyRow`]: envelopes for own devices, once each.
+pub const BODIES: Table = Table::new("bodies");
+/// device ‖ lsn → [`InboxRow`].
+pub const INBOX: Table = Table::new("inbox");
+/// eid → [`SeenRow`]: deduplication, way back, and the proofs of what became of each copy.
+pub const SEEN: Table = Table::new("seen");
+/// device ‖ lsn → proof: statements for own devices.
+pub const NOTES: Table = Table::new("notes");
+/// peer ‖ lsn → proof: statements for other nodes.
+pub const STATEMENTS: Table = Table::new("statements");
+/// node ‖ user name → [`CachedUser`]: enough to write to a user whose node is away.
+pub const USERS: Table = Table::new("users");
+/// minute of expiry ‖ kind ‖ eid → (): only for lives shorter than the default.
+pub const EXPIRY: Table = Table::new("expiry");
+/// lsn → [`DeadRow`]: what failed, without its content.
+pub const DEAD: Table = Table::new("dead");
+
+/// The layout of a node's store.
+pub static SCHEMA: Schema = Schema {
+    version: 1,
+    tables: &[
+        META, ACCOUNTS, LISTS, DEVICES, BUNDLES, ONE_TIME, INVITES, PEERS, OUTBOX, OUT, SUBMITS,
+        BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY, DEAD,
+    ],
+    migrations: &[],
+};
+
+/// Declares a row: a CBOR array, its fields in order. A field never changes its meaning.
+macro_rules! row {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $ty),* }
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeTuple as _;
+                let len = [$(stringify!($field)),*].len();
+                let mut tuple = serializer.serialize_tuple(len)?;
+                $(tuple.serialize_element(&self.$field)?;)*
+                tuple.end()
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct RowVisitor;
+                impl<'de> serde::de::Visitor<'de> for RowVisitor {
+                    type Value = $name;
+                    fn expecting(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                        out.write_str(stringify!($name))
+                    }
+                    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                        Ok($name { $($field: seq.next_element()?.ok_or_else(|| {
+                            <A::Error as serde::de::Error>::custom(stringify!($field))
+                        })?),* })
+                    }
+                }
+                deserializer.deserialize_seq(RowVisitor)
+            }
+        }
+    };
+}
+
+row! {
+    /// An account.
+    pub struct AccountRow {
+        /// Its id.
+        account: AccountId,
+        /// When it was made, in Unix ms.
+        created_ms: u64,
+        /// Newest version of its device list.
+        list_version: u64,
+        /// Hash of that list.
+        list_hash: Hash,
+    }
+}
+row! {
+    /// A device of an account.
+    pub struct DeviceRow {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: UserName,
+        /// The device's signing key.
+        key: PublicKey,
+        /// The last mark of the device's store, apart from those that its submissions name.
+        mark: Option<Mark>,
+    }
+}
+row! {
+    /// A one-time pre-key, good only in the boot and incarnation in which it was left.
+    pub struct OneTimeRow {
+        /// The incarnation.
+        incarnation: u64,
+        /// The boot.
+        boot: BootId,
+        /// The pre-key, encoded.
+        prekey: Bytes,
+    }
+}
+row! {
+    /// An invite.
+    pub struct InviteRow {
+        /// Accounts that it still makes.
+        uses_left: u32,
+        /// Until when, in Unix ms.
+        expires_ms: u64,
+    }
+}
+row! {
+    /// Another node.
+    pub struct PeerRow {
+        /// Its short number.
+        number: u32,
+        /// Its newest descriptor, encoded.
+        descriptor: Option<Bytes>,
+        /// The incarnation that it last named.
+        incarnation: Option<u64>,
+        /// The last mark of its store.
+        mark: Option<Mark>,
+        /// Highest lsn of the outbox that was ever sent to it.
+        sent: u64,
+        /// When it was last heard, in Unix ms.
+        seen_ms: u64,
+        /// Rows of the outbox that are for it.
+        queued: u64,
+        /// Rows of statements that are for it.
+        statements: u64,
+    }
+}
+row! {
+    /// An envelope that is to reach another node.
+    pub struct OutboxRow {
+        /// Its id.
+        eid: Eid,
+        /// Header and targets, encoded.
+        head: Bytes,
+        /// The shared body.
+        shared: Bytes,
+    }
+}
+row! {
+    /// One copy of an envelope that is to reach another node.
+    pub struct OutCopy {
+        /// The copy.
+        copy: CopyId,
+        /// The device, unless the target is a slot.
+        device: Option<DeviceId>,
+        /// The claim that ended it.
+        done: Option<Claim>,
+    }
+}
+row! {
+    /// The state of an envelope that is to reach another node.
+    pub struct OutRow {
+        /// The peer.
+        peer: u32,
+        /// Where in the outbox.
+        lsn: u64,
+        /// Whose it is: statements go to all devices of this account.
+        account: AccountId,
+        /// When it was accepted, in Unix ms.
+        accepted_ms: u64,
+        /// When it expires, in Unix ms.
+        expires_ms: u64,
+        /// Its copies.
+        copies: Vec<OutCopy>,
+    }
+}
+row! {
+    /// The answer to a submission.
+    pub struct SubmitRow {
+        /// Its envelopes.
+        eids: Vec<Eid>,
+        /// When it was accepted, in Unix ms.
+        accepted_ms: u64,
+        /// The mark of the device's store that it named.
+        mark: Mark,
+    }
+}
+row! {
+    /// An envelope for own devices.
+    pub struct BodyRow {
+        /// Header and targets, encoded.
+        head: Bytes,
+        /// The shared body.
+        shared: Bytes,
+    }
+}
+row! {
+    /// A copy that waits for its device.
+    pub struct InboxRow {
+        /// The envelope.
+        eid: Eid,
+        /// Which of its targets.
+        target: u32,
+    }
+}
+row! {
+    /// What became of one copy.
+    pub struct SeenCopy {
+        /// The copy.
+        copy: CopyId,
+        /// The device.
+        device: Option<DeviceId>,
+        /// How it ended, if it has.
+        done: Option<Ended>,
+    }
+}
+row! {
+    /// The end of one copy: by the device's word, with its proof; or by ours, signed whenever asked.
+    pub struct Ended {
+        /// What is claimed.
+        claim: Claim,
+        /// Why, when it failed.
+        reason: Option<Reason>,
+        /// When, in Unix ms by the signer's clock.
+        at_ms: u64,
+        /// The device's statement.
+        proof: Option<Proof>,
+    }
+}
+row! {
+    /// An envelope that came here for own devices.
+    pub struct SeenRow {
+        /// Where its body is.
+        lsn: u64,
+        /// The node that it came from; 0 for an own device.
+        hop: u32,
+        /// Whose it is, when it came from an own device.
+        account: Option<AccountId>,
+        /// When it was stored, in Unix ms.
+        stored_ms: u64,
+        /// When it expires, in Unix ms.
+        expires_ms: u64,
+        /// Its copies.
+        copies: Vec<SeenCopy>,
+    }
+}
+row! {
+    /// Last known device list and fallback bundles of a user elsewhere.
+    pub struct CachedUser {
+        /// The newest device list.
+        list: Signed<DeviceList>,
+        /// Bundles without one-time pre-keys.
+        bundles: Vec<tidings_protocol::bundle::Bundle>,
+        /// When it was fetched, in Unix ms.
+        fetched_ms: u64,
+    }
+}
+row! {
+    /// Something that failed.
+    pub struct DeadRow {
+        /// The envelope.
+        eid: Eid,
+        /// The peer it was for; 0 for own devices.
+        peer: u32,
+        /// Why.
+        reason: Reason,
+        /// When, in Unix ms.
+        at_ms: u64,
+    }
+}
+
+/// Which table a row of [`EXPIRY`] points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryKind {
+    /// [`OUT`].
+    Out = 1,
+    /// [`SEEN`].
+    Seen = 2,
+}
+
+/// Puts a row.
+///
+/// # Errors
+/// From the store.
+pub fn put<T: serde::Serialize>(
+    txn: &mut dyn Txn,
+    table: Table,
+    key: &[u8],
+    row: &T,
+) -> Result<(), StoreError> {
+    txn.put(table, key, &codec::encode(row))
+}
+
+/// Gets a row.
+///
+/// # Errors
+/// From the store, or [`StoreError`] for a row that does not decode.
+pub fn get<T: serde::de::DeserializeOwned>(
+    txn: &dyn Txn,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
+    txn.get(table, key)?.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// Decodes a row.
+///
+/// # Errors
+/// [`StoreError`] for a row that does not decode.
+pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    codec::decode(bytes).map_err(|error| StoreError::corrupt(error.to_string()))
+}
+
+/// Joins the parts of a key.
+#[must_use]
+pub fn key(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+/// Key of [`LISTS`].
+#[must_use]
+pub fn list_key(account: &AccountId, version: u64) -> Vec<u8> {
+    key(&[account.as_bytes(), &version.to_be_bytes()])
+}
+
+/// Key of [`OUTBOX`] and [`STATEMENTS`].
+#[must_use]
+pub fn peer_key(peer: u32, lsn: u64) -> Vec<u8> {
+    key(&[&peer.to_be_bytes(), &lsn.to_be_bytes()])
+}
+
+/// Key of [`INBOX`] and [`NOTES`].
+#[must_use]
+pub fn device_key(device: &DeviceId, lsn: u64) -> Vec<u8> {
+    key(&[device.as_bytes(), &lsn.to_be_bytes()])
+}
+
+/// Key of [`SUBMITS`].
+#[must_use]
+pub fn submit_key(device: &DeviceId, submit: &SubmitId) -> Vec<u8> {
+    key(&[device.as_bytes(), submit.as_bytes()])
+}
+
+/// Key of [`USERS`].
+#[must_use]
+pub fn user_key(node: &NodeId, name: &UserName) -> Vec<u8> {
+    key(&[node.as_bytes(), name.as_str().as_bytes()])
+}
+
+/// Key of [`EXPIRY`].
+#[must_use]
+pub fn expiry_key(expires_ms: u64, kind: ExpiryKind, eid: &Eid) -> Vec<u8> {
+    let minute = u32::try_from(expires_ms / 60_000 + 1).unwrap_or(u32::MAX);
+    key(&[&minute.to_be_bytes(), &[kind as u8], eid.as_bytes()])
+}
+
+/// The lsn at the end of a key.
+#[must_use]
+pub fn lsn_of(key: &[u8]) -> u64 {
+    key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Rows of one device or peer from `lsn` on.
+///
+/// # Errors
+/// From the store.
+pub fn range_from(
+    txn: &dyn Txn,
+    table: Table,
+    prefix: &[u8],
+    lsn: u64,
+    max: usize,
+) -> Result<Vec<tidings_store::Row>, StoreError> {
+    txn.range(table, &key(&[prefix, &lsn.to_be_bytes()]), &prefix_end(prefix), max)
+}

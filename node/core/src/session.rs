@@ -1,0 +1,321 @@
+//! One connection of a device as a state machine: challenge, hello, then frames. Who the device is
+//! and what it may do is decided here; what the frames do is in the files that they are named after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidings_protocol::{
+    client_frame::{Goaway, NodeFrame, Ping, Refusable, Refused},
+    hello::{Challenge, ClientHello, Mark, Welcome, client_transcript, node_transcript},
+    id::{AccountId, DeviceId, Nonce},
+    key::{PublicKey, Purpose, Signature},
+    limits,
+    refusal::{Refusal, RefusalCode},
+};
+use tidings_store::{StoreError, Txn, prefix_end};
+
+use crate::{
+    Core,
+    effect::{Effect, Observed},
+    event::{ClientInput, ConnId},
+    schema::{
+        self, ACCOUNTS, AccountRow, DEVICES, DeviceRow, ONE_TIME, OneTimeRow, SUBMITS, SubmitRow,
+    },
+};
+
+/// What is known of one connection.
+#[derive(Debug)]
+pub(crate) enum Session {
+    /// Challenged, not yet greeted.
+    Fresh(Challenge),
+    /// A device of ours.
+    Greeted(Box<Greeted>),
+    /// Refused; what still arrives is ignored.
+    Ended,
+}
+
+/// A device that proved itself.
+#[derive(Debug)]
+pub(crate) struct Greeted {
+    pub(crate) device: DeviceId,
+    pub(crate) account: AccountId,
+    pub(crate) key: PublicKey,
+    /// The device's mark of the hello, to be written once the device has gone on after our welcome:
+    /// a device that was rolled back notices that from the welcome and does not go on.
+    pub(crate) mark: Option<Mark>,
+    /// Copies pushed and not acknowledged: lsn → bytes.
+    pub(crate) pushed: BTreeMap<u64, usize>,
+    /// Next inbox row to read.
+    pub(crate) inbox_cursor: u64,
+    /// Notes sent and not acknowledged.
+    pub(crate) noted: BTreeSet<u64>,
+    /// Next note to read.
+    pub(crate) notes_cursor: u64,
+}
+
+impl Core {
+    pub(crate) fn on_client_connected(&mut self, conn: ConnId) {
+        let challenge = Challenge {
+            version: limits::PROTOCOL_VERSION,
+            node: self.node,
+            nonce: Nonce(self.random()),
+        };
+        self.to_client(conn, NodeFrame::Challenge(challenge.clone()));
+        self.sessions.insert(conn, Session::Fresh(challenge));
+        if self.draining {
+            self.refuse_link(conn, RefusalCode::Draining);
+        }
+    }
+
+    pub(crate) fn on_client_closed(&mut self, conn: ConnId) {
+        if let Some(Session::Greeted(greeted)) = self.sessions.remove(&conn)
+            && self.online.get(&greeted.device) == Some(&conn)
+        {
+            self.online.remove(&greeted.device);
+        }
+        self.fetches.forget(conn);
+    }
+
+    pub(crate) fn on_client(
+        &mut self,
+        conn: ConnId,
+        input: ClientInput,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        match (self.sessions.get(&conn), input) {
+            (Some(Session::Fresh(challenge)), ClientInput::Hello(hello)) => {
+                let challenge = challenge.clone();
+                self.on_hello(conn, &challenge, &hello, txn)
+            }
+            (Some(Session::Fresh(challenge)), ClientInput::Join(join)) => {
+                let challenge = challenge.clone();
+                self.on_join(conn, &challenge, &join.0, &join.1, txn)
+            }
+            (Some(Session::Greeted(_)), input) => self.on_greeted(conn, input, txn),
+            (Some(Session::Fresh(_)), _) => {
+                self.refuse_link(conn, RefusalCode::NotAuthorised);
+                Ok(())
+            }
+            (Some(Session::Ended) | None, _) => Ok(()),
+        }
+    }
+
+    fn on_greeted(
+        &mut self,
+        conn: ConnId,
+        input: ClientInput,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        self.keep_mark(conn, txn)?;
+        match input {
+            ClientInput::Hello(_) | ClientInput::Join(_) => {
+                self.refuse_link(conn, RefusalCode::Malformed);
+                Ok(())
+            }
+            ClientInput::Submit { submit, envelopes, mine } => {
+                self.on_submit(conn, submit, &envelopes, mine, txn)
+            }
+            ClientInput::Received { items, checked } => {
+                self.on_received(conn, &items, &checked, txn)
+            }
+            ClientInput::Noted { notes } => self.on_noted(conn, &notes, txn),
+            ClientInput::FetchBundle(fetch) => self.on_fetch_bundle(conn, fetch, txn),
+            ClientInput::PublishPrekeys(publish) => self.on_publish_prekeys(conn, *publish, txn),
+            ClientInput::PublishList(publish) => {
+                self.on_publish_list(conn, &publish.0, &publish.1, txn)
+            }
+            ClientInput::Ping { number } => {
+                self.to_client(conn, NodeFrame::Pong(Ping { number }));
+                Ok(())
+            }
+        }
+    }
+
+    /// The device of a greeted connection.
+    pub(crate) fn greeted(&self, conn: ConnId) -> Option<&Greeted> {
+        match self.sessions.get(&conn) {
+            Some(Session::Greeted(greeted)) => Some(greeted),
+            Some(Session::Fresh(_) | Session::Ended) | None => None,
+        }
+    }
+
+    pub(crate) fn greeted_mut(&mut self, conn: ConnId) -> Option<&mut Greeted> {
+        match self.sessions.get_mut(&conn) {
+            Some(Session::Greeted(greeted)) => Some(greeted),
+            Some(Session::Fresh(_) | Session::Ended) | None => None,
+        }
+    }
+
+    fn on_hello(
+        &mut self,
+        conn: ConnId,
+        challenge: &Challenge,
+        hello: &ClientHello,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let row: Option<DeviceRow> = schema::get(txn, DEVICES, hello.device.as_bytes())?;
+        let refusal = self.hello_refusal(challenge, hello, row.as_ref());
+        let (Some(row), None) = (row, refusal) else {
+            self.refuse_link(conn, refusal.unwrap_or(RefusalCode::NotAuthorised));
+            return Ok(());
+        };
+        if !self.check_mark(hello.yours.as_ref(), txn)? {
+            // Everybody greets again, this device too.
+            return Ok(());
+        }
+        let Some(descriptor) = self.own.current().cloned() else {
+            self.refuse_link(conn, RefusalCode::Busy);
+            return Ok(());
+        };
+        let account: Option<AccountRow> = schema::get(txn, ACCOUNTS, row.name.as_str().as_bytes())?;
+        let yours = Self::newest_mark(&hello.device, row.mark.clone(), txn)?;
+        let mut welcome = Welcome {
+            descriptor,
+            incarnation: self.stance.incarnation,
+            mine: self.mark(txn),
+            yours,
+            time_ms: self.now_ms,
+            one_time_left: self.one_time_left(&hello.device, txn)?,
+            list_version: account.map_or(0, |account| account.list_version),
+            signature: Signature([0; 64]),
+        };
+        let transcript = node_transcript(challenge, hello, &welcome);
+        welcome.signature =
+            self.settings.operational.sign(Purpose::NodeHello, transcript.as_bytes());
+        self.to_client(conn, NodeFrame::Welcome(welcome));
+        self.greet(conn, hello, &row);
+        Ok(())
+    }
+
+    fn hello_refusal(
+        &self,
+        challenge: &Challenge,
+        hello: &ClientHello,
+        row: Option<&DeviceRow>,
+    ) -> Option<RefusalCode> {
+        if hello.version != limits::PROTOCOL_VERSION {
+            return Some(RefusalCode::Version);
+        }
+        if hello.node != self.node {
+            return Some(RefusalCode::WrongNode);
+        }
+        let transcript = client_transcript(challenge, hello);
+        let is_proved = row.is_some_and(|row| {
+            row.key.verify(Purpose::ClientHello, transcript.as_bytes(), &hello.signature).is_ok()
+        });
+        (!is_proved).then_some(RefusalCode::NotAuthorised)
+    }
+
+    fn greet(&mut self, conn: ConnId, hello: &ClientHello, row: &DeviceRow) {
+        let greeted = Greeted {
+            device: hello.device,
+            account: row.account,
+            key: row.key,
+            mark: Some(hello.mine.clone()),
+            pushed: BTreeMap::new(),
+            inbox_cursor: 0,
+            noted: BTreeSet::new(),
+            notes_cursor: 0,
+        };
+        self.sessions.insert(conn, Session::Greeted(Box::new(greeted)));
+        // One connection per device: the newer one is the one that works.
+        if let Some(older) = self.online.insert(hello.device, conn)
+            && older != conn
+        {
+            self.refuse_link(older, RefusalCode::Busy);
+            self.online.insert(hello.device, conn);
+        }
+        self.batch.devices.insert(hello.device);
+    }
+
+    /// The newest mark of a device's store: of its hellos, or of its submissions.
+    fn newest_mark(
+        device: &DeviceId,
+        of_hello: Option<Mark>,
+        txn: &dyn Txn,
+    ) -> Result<Option<Mark>, StoreError> {
+        let prefix = device.as_bytes();
+        let Some((_, bytes)) = txn.last(SUBMITS, prefix, &prefix_end(prefix))? else {
+            return Ok(of_hello);
+        };
+        let of_submit = schema::decode::<SubmitRow>(&bytes)?.mark;
+        // Marks of one store grow; of two stores (the device got a new id) there are none in common.
+        Ok(match of_hello {
+            Some(mark) if mark.commit > of_submit.commit => Some(mark),
+            Some(_) | None => Some(of_submit),
+        })
+    }
+
+    fn keep_mark(&mut self, conn: ConnId, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
+        let Some(mark) = greeted.mark.take() else { return Ok(()) };
+        let device = greeted.device;
+        let Some(mut row) = schema::get::<DeviceRow>(txn, DEVICES, device.as_bytes())? else {
+            return Ok(());
+        };
+        row.mark = Some(mark);
+        schema::put(txn, DEVICES, device.as_bytes(), &row)
+    }
+
+    /// One-time pre-keys that the node may still hand out. Those of earlier boots are frozen for
+    /// good: the store may have been rolled back behind a hand-out.
+    fn one_time_left(&self, device: &DeviceId, txn: &dyn Txn) -> Result<u64, StoreError> {
+        let prefix = device.as_bytes();
+        let rows =
+            txn.range(ONE_TIME, prefix, &prefix_end(prefix), limits::ONE_TIME_PREKEYS_MAX)?;
+        let mut left = 0;
+        for (_, bytes) in rows {
+            let row: OneTimeRow = schema::decode(&bytes)?;
+            left += u64::from(self.may_hand_out(&row));
+        }
+        Ok(left)
+    }
+
+    pub(crate) fn may_hand_out(&self, row: &OneTimeRow) -> bool {
+        row.incarnation == self.stance.incarnation && row.boot == self.stance.boot
+    }
+
+    /// Ends a connection with a reason.
+    pub(crate) fn refuse_link(&mut self, conn: ConnId, code: RefusalCode) {
+        match self.sessions.get(&conn) {
+            None | Some(Session::Ended) => return,
+            Some(Session::Greeted(greeted)) => {
+                let device = greeted.device;
+                if self.online.get(&device) == Some(&conn) {
+                    self.online.remove(&device);
+                }
+            }
+            Some(Session::Fresh(_)) => {}
+        }
+        self.sessions.insert(conn, Session::Ended);
+        self.fetches.forget(conn);
+        let frame = if code.may_retry() {
+            let after_ms = 500 + u64::from(u16::from_be_bytes(self.random())) % 4_500;
+            NodeFrame::Goaway(Goaway { after_ms, refusal: code.into() })
+        } else {
+            NodeFrame::Refused(Refused { what: Refusable::Link(0), refusal: code.into() })
+        };
+        self.to_client(conn, frame);
+        self.effects.push_back(Effect::CloseClient { conn });
+        self.observe(Observed::Refused(code));
+    }
+
+    /// Refuses one request and goes on.
+    pub(crate) fn refuse(&mut self, conn: ConnId, what: Refusable, code: RefusalCode) {
+        let after_ms = code.may_retry().then_some(1_000);
+        let refusal = Refusal { code, after_ms };
+        self.to_client(conn, NodeFrame::Refused(Refused { what, refusal }));
+        self.observe(Observed::Refused(code));
+    }
+
+    /// Ends every link: all have to greet again, because the own store was rolled back.
+    pub(crate) fn forget_links(&mut self) {
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.refuse_link(conn, RefusalCode::Busy);
+        }
+        let links: Vec<_> = self.links.keys().copied().collect();
+        for link in links {
+            self.refuse_peer(link, RefusalCode::Busy);
+        }
+    }
+}

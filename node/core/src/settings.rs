@@ -1,0 +1,71 @@
+//! What a core is told at its start: keys, pinned peers, quotas. Read from the config by the shell.
+
+use tidings_protocol::{
+    descriptor::{Delegation, Transport},
+    id::NodeId,
+    key::SecretKey,
+    signed::Signed,
+};
+
+/// What the core is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Signs addresses, hellos and statements.
+    pub operational: SecretKey,
+    /// By which the root key allows that.
+    pub delegation: Signed<Delegation>,
+    /// How to reach some nodes without the DHT.
+    pub pinned: Vec<(NodeId, Vec<Transport>)>,
+    /// Copies that may wait for one device: over it, senders are told to come back.
+    pub device_rows_max: u64,
+    /// Envelopes that may wait for one peer.
+    pub peer_rows_max: u64,
+    /// Share of the disk, in percent, above which nothing new is taken from devices; remote
+    /// envelopes are refused five percent below it, so that a full disk first closes the door.
+    pub disk_percent_max: u64,
+    /// Variants that are broken on purpose, to test the simulator.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Settings {
+    /// Settings with the default quotas.
+    #[must_use]
+    pub const fn new(operational: SecretKey, delegation: Signed<Delegation>) -> Self {
+        Self {
+            operational,
+            delegation,
+            pinned: Vec::new(),
+            device_rows_max: 100_000,
+            peer_rows_max: 5_000_000,
+            disk_percent_max: 95,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
+        }
+    }
+}
+
+/// One way to break the contract. Each must be caught by the simulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The sender's node drops its copy when the next hop has it.
+    DropCopyOnHopAck,
+    /// The sender's node never asks what became of an envelope.
+    NoAudit,
+    /// The recipient's node does not remember what it has seen.
+    NoNodeDedup,
+    /// A rolled-back store is not noticed.
+    NoLineageCheck,
+    /// A full inbox makes room by dropping what was accepted.
+    EvictOnQuota,
+    /// Expired copies are still handed to devices.
+    PushExpired,
+    /// Inbox rows are deleted when they are pushed, not when they are acknowledged.
+    DeleteOnPush,
+    /// Statements are forgotten when they are sent, not when they are acknowledged.
+    ForgetStatementOnSend,
+    /// Statements of anybody are believed.
+    BelieveAnyStatement,
+    /// The same submission is accepted anew each time.
+    NoSubmitDedup,
+}

@@ -1,0 +1,173 @@
+//! A device hands over all envelopes of one message: accepted in one commit, or not at all.
+
+use tidings_protocol::{
+    client_frame::Refusable,
+    codec,
+    hello::Mark,
+    id::{AccountId, DeviceId, Eid, NodeId, SubmitId, timed_id_ms},
+    limits,
+    refusal::RefusalCode,
+    statement::{Claim, Statement},
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Asker, Core,
+    effect::Observed,
+    event::{ConnId, PreparedEnvelope},
+    expiry::has_short_life,
+    inbox::Hop,
+    schema::{
+        self, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SUBMITS, SubmitRow,
+        expiry_key, peer_key, submit_key,
+    },
+    settings::Sabotage,
+};
+
+impl Core {
+    pub(crate) fn on_submit(
+        &mut self,
+        conn: ConnId,
+        submit: SubmitId,
+        envelopes: &[PreparedEnvelope],
+        mark: Mark,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(greeted) = self.greeted(conn) else { return Ok(()) };
+        let (device, account) = (greeted.device, greeted.account);
+        let eids: Vec<Eid> = envelopes.iter().map(|envelope| envelope.eid).collect();
+        let key = submit_key(&device, &submit);
+        if !self.is_sabotaged(Sabotage::NoSubmitDedup)
+            && let Some(known) = schema::get::<SubmitRow>(txn, SUBMITS, &key)?
+        {
+            self.answer_again(conn, submit, &eids, &known);
+            return Ok(());
+        }
+        if let Some(code) = self.submit_refusal(submit, envelopes, txn)? {
+            self.refuse(conn, Refusable::Submit(submit), code);
+            return Ok(());
+        }
+        for envelope in envelopes {
+            if envelope.head.header.destination == self.node {
+                self.store_envelope(envelope, &Hop::Device(account), txn)?;
+            } else {
+                self.queue_envelope(envelope, account, txn)?;
+            }
+        }
+        let row = SubmitRow { eids: eids.clone(), accepted_ms: self.now_ms, mark };
+        schema::put(txn, SUBMITS, &key, &row)?;
+        self.answer(conn, submit, &eids, self.now_ms);
+        self.observe(Observed::Accepted);
+        Ok(())
+    }
+
+    fn answer_again(&mut self, conn: ConnId, submit: SubmitId, eids: &[Eid], known: &SubmitRow) {
+        if known.eids == eids {
+            self.answer(conn, submit, eids, known.accepted_ms);
+            self.observe(Observed::Duplicate);
+        } else {
+            self.refuse(conn, Refusable::Submit(submit), RefusalCode::Conflict);
+        }
+    }
+
+    fn answer(&mut self, conn: ConnId, submit: SubmitId, eids: &[Eid], at_ms: u64) {
+        let statements = eids
+            .iter()
+            .map(|eid| Statement {
+                claim: Claim::Accepted,
+                eid: *eid,
+                copy: None,
+                at_ms,
+                reason: None,
+                until_ms: None,
+            })
+            .collect();
+        self.batch.accepted.entry(conn).or_default().push((submit, statements));
+    }
+
+    fn submit_refusal(
+        &self,
+        submit: SubmitId,
+        envelopes: &[PreparedEnvelope],
+        txn: &dyn Txn,
+    ) -> Result<Option<RefusalCode>, StoreError> {
+        if self.draining {
+            return Ok(Some(RefusalCode::Draining));
+        }
+        if self.is_full_for(Asker::Device) {
+            return Ok(Some(RefusalCode::Quota));
+        }
+        let oldest = self.now_ms.saturating_sub(limits::MESSAGE_LIFE_MS_MAX);
+        let newest = self.now_ms + limits::CLOCK_SKEW_MS_MAX;
+        if !(oldest..=newest).contains(&timed_id_ms(&submit.0)) {
+            return Ok(Some(RefusalCode::Expired));
+        }
+        for envelope in envelopes {
+            let header = &envelope.head.header;
+            if header.origin != self.node {
+                return Ok(Some(RefusalCode::WrongNode));
+            }
+            if header.expires_ms <= self.now_ms || header.created_ms > newest {
+                return Ok(Some(RefusalCode::Expired));
+            }
+            if self.is_peer_queue_full(&header.destination) {
+                return Ok(Some(RefusalCode::Quota));
+            }
+            if header.destination == self.node {
+                // Two of our own devices may not claim one envelope: its statements go to one account.
+                if schema::get::<schema::SeenRow>(txn, schema::SEEN, envelope.eid.as_bytes())?
+                    .is_some()
+                {
+                    return Ok(Some(RefusalCode::Conflict));
+                }
+                if self.is_any_inbox_full(envelope, txn)? {
+                    return Ok(Some(RefusalCode::Quota));
+                }
+            } else if schema::get::<OutRow>(txn, OUT, envelope.eid.as_bytes())?.is_some() {
+                return Ok(Some(RefusalCode::Conflict));
+            }
+        }
+        Ok(None)
+    }
+
+    fn queue_envelope(
+        &mut self,
+        envelope: &PreparedEnvelope,
+        account: AccountId,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let destination: NodeId = envelope.head.header.destination;
+        let peer = self.peer_number(&destination, txn)?;
+        let lsn = self.next_lsn(txn);
+        let row = OutboxRow {
+            eid: envelope.eid,
+            head: codec::encode(&envelope.head).into(),
+            shared: envelope.shared.clone(),
+        };
+        schema::put(txn, OUTBOX, &peer_key(peer, lsn), &row)?;
+        let devices: Vec<Option<DeviceId>> =
+            envelope.head.targets.iter().map(tidings_protocol::envelope::Target::device).collect();
+        let copies = envelope
+            .copies
+            .iter()
+            .zip(devices)
+            .map(|(copy, device)| OutCopy { copy: *copy, device, done: None })
+            .collect();
+        let header = &envelope.head.header;
+        let row = OutRow {
+            peer,
+            lsn,
+            account,
+            accepted_ms: self.now_ms,
+            expires_ms: header.expires_ms,
+            copies,
+        };
+        schema::put(txn, OUT, envelope.eid.as_bytes(), &row)?;
+        if has_short_life(header) {
+            let key = expiry_key(header.expires_ms, ExpiryKind::Out, &envelope.eid);
+            txn.put(EXPIRY, &key, &[])?;
+        }
+        self.note_queued(&destination, lsn);
+        Ok(())
+    }
+}
