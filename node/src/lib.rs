@@ -1,3 +1,27 @@
-//! Under construction.
+//! Who serves: the shell around `tidings-core`. One loop commits, links carry frames, everything
+//! else reports to the loop. Decides nothing about messages; see `node/core`.
+//!
+//! [`config::Config`] says what a node is, [`start::start`] runs it, [`keys::create`] makes a new
+//! one, [`admin_link::ask`] speaks to a running one.
 
+pub mod admin_link;
+pub mod chance;
+mod client_link;
+mod client_listener;
+mod client_queue;
+pub mod clock;
+pub mod config;
+mod disk;
+mod failpoint;
+mod input;
+pub mod keys;
+mod limits;
+mod links;
+mod metrics;
 pub mod p2p;
+mod peer_link;
+mod run;
+pub mod start;
+
+pub use client_listener::TlsError;
+pub use run::CommitFailed;

@@ -1,0 +1,293 @@
+//! The administrator's socket: `admin.sock` in the data folder, for the node's own user. One line
+//! of JSON asks, one line answers: `{"ok": ..}` or `{"error": ".."}`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tidings_core::effect::{AdminReply, NodeStatus, PeerStatus, QueueItem};
+use tidings_core::event::AdminCommand;
+use tidings_protocol::client_frame::InviteSecret;
+use tidings_protocol::id::NodeId;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::chance::draw;
+use crate::clock;
+use crate::input::Asker;
+use crate::limits::{ADMIN_ANSWER_TIMEOUT, ADMIN_CONNECTIONS_MAX, ADMIN_LINE_BYTES_MAX};
+
+/// The socket's name inside the data folder.
+const SOCKET: &str = "admin.sock";
+
+/// What can be asked, as it stands in a line: `{"ask": "queue", "node": ".."}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AdminRequest {
+    /// Make an invite.
+    Invite {
+        /// How many accounts it makes.
+        uses: u32,
+        /// How long it is good for, in ms.
+        life_ms: u64,
+    },
+    /// All peers.
+    Peers,
+    /// What waits for one peer, or for all.
+    Queue {
+        /// The peer's id, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+    },
+    /// The node at a glance.
+    Status,
+}
+
+/// A running node could not be asked.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("no node runs in {}: start it with `tidings node --data {}`", .data.display(), .data.display())]
+    NotRunning {
+        /// The data folder.
+        data: PathBuf,
+    },
+    /// The socket is another user's.
+    #[error("{} is for the user that the node runs as: become that user", .socket.display())]
+    NotAllowed {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The node said no.
+    #[error("the node refused: {0}")]
+    Refused(String),
+    /// The node did not answer in time, or in another language.
+    #[error("the node did not answer as expected: look at its log, and at the versions of both")]
+    NoAnswer(#[source] io::Error),
+}
+
+/// Asks the node that runs in `data`.
+///
+/// # Errors
+/// [`AskError`], each with the next step.
+pub async fn ask(data: &Path, request: &AdminRequest) -> Result<Value, AskError> {
+    let socket = data.join(SOCKET);
+    let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => AskError::NotAllowed { socket: socket.clone() },
+        _ => AskError::NotRunning { data: data.to_owned() },
+    })?;
+    let exchange = async {
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        let mut stream = BufReader::new(stream);
+        stream.write_all(line.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_line(&mut answer).await?;
+        Ok::<Answer, io::Error>(serde_json::from_str(&answer)?)
+    };
+    let answer = tokio::time::timeout(ADMIN_ANSWER_TIMEOUT + Duration::from_secs(1), exchange)
+        .await
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+        .map_err(AskError::NoAnswer)?;
+    match answer {
+        Answer::Ok(value) => Ok(value),
+        Answer::Error(why) => Err(AskError::Refused(why)),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Ok(Value),
+    Error(String),
+}
+
+/// The bound socket. The file is removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Binds the socket. A file of a node that died is replaced: the open store shows that no other
+    /// node runs here.
+    pub(crate) fn bind(data: &Path) -> io::Result<Self> {
+        let path = data.join(SOCKET);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until the task ends.
+    pub(crate) async fn serve(self, admin: Admin) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept(), if connections.len() < ADMIN_CONNECTIONS_MAX => {
+                    match accepted {
+                        Ok((stream, _)) => {
+                            connections.spawn(answer_all(stream, admin.clone()));
+                        }
+                        Err(error) => {
+                            warn!(%error, "accepting an administrator failed");
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            debug!(%error, "the administrator's socket was gone already");
+        }
+    }
+}
+
+async fn answer_all(stream: UnixStream, admin: Admin) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        match (&mut stream).take(ADMIN_LINE_BYTES_MAX).read_line(&mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let answer = match serde_json::from_str::<AdminRequest>(&line) {
+            Ok(request) => admin.answer(request).await,
+            Err(error) => Answer::Error(format!("this is no question: {error}")),
+        };
+        let Ok(mut text) = serde_json::to_string(&answer) else { return };
+        text.push('\n');
+        if stream.write_all(text.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What answering needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) asker: Asker,
+    pub(crate) node: NodeId,
+    pub(crate) peer_id: String,
+    pub(crate) client_url: String,
+}
+
+impl Admin {
+    async fn answer(&self, request: AdminRequest) -> Answer {
+        match request {
+            AdminRequest::Invite { uses, life_ms } => self.invite(uses, life_ms).await,
+            AdminRequest::Peers => self.ask(AdminCommand::Peers).await,
+            AdminRequest::Status => self.ask(AdminCommand::Status).await,
+            AdminRequest::Queue { node: None } => {
+                self.ask(AdminCommand::Queue { node: None }).await
+            }
+            AdminRequest::Queue { node: Some(text) } => match NodeId::parse(&text) {
+                Ok(node) => self.ask(AdminCommand::Queue { node: Some(node) }).await,
+                Err(error) => Answer::Error(error.to_string()),
+            },
+        }
+    }
+
+    async fn invite(&self, uses: u32, life_ms: u64) -> Answer {
+        let secret = match draw() {
+            Ok(secret) => InviteSecret(secret),
+            Err(error) => return Answer::Error(error.to_string()),
+        };
+        match self.ask(AdminCommand::Invite { secret, uses, life_ms }).await {
+            Answer::Ok(_) => Answer::Ok(json!({
+                "node": self.node.to_text(),
+                "url": self.client_url,
+                "secret": secret.to_string(),
+                "uses": uses,
+                "expires_ms": clock::now_ms().saturating_add(life_ms),
+            })),
+            refused @ Answer::Error(_) => refused,
+        }
+    }
+
+    async fn ask(&self, command: AdminCommand) -> Answer {
+        match self.asker.ask(command).await {
+            None => Answer::Error("the node's loop does not answer".to_owned()),
+            Some(AdminReply::Done) => Answer::Ok(Value::Null),
+            Some(AdminReply::Refused(why)) => Answer::Error(why),
+            Some(AdminReply::Peers(peers)) => Answer::Ok(peers.iter().map(peer).collect()),
+            Some(AdminReply::Queue(items)) => Answer::Ok(items.iter().map(queue_item).collect()),
+            Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
+        }
+    }
+
+    fn status(&self, status: &NodeStatus) -> Value {
+        let with_peer_id = |address: &String| format!("{address}/p2p/{}", self.peer_id);
+        json!({
+            "node": status.node.to_text(),
+            "peer_id": self.peer_id,
+            "client_url": self.client_url,
+            "incarnation": status.incarnation,
+            "commit": status.commit,
+            "accounts": status.accounts,
+            "devices_connected": status.devices_connected,
+            "peers_connected": status.peers_connected,
+            "queued": status.queued,
+            "inbox": status.inbox,
+            "full": status.full,
+            "addresses": status.multiaddrs.iter().map(with_peer_id).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn peer(peer: &PeerStatus) -> Value {
+    json!({
+        "node": peer.node.to_text(),
+        "connected": peer.connected,
+        "queued": peer.queued,
+        "oldest_ms": peer.oldest_ms,
+        "statements": peer.statements,
+        "failures": peer.failures,
+        "next_try_ms": peer.next_try_ms,
+        "seen_ms": peer.seen_ms,
+        "addresses": peer.multiaddrs,
+    })
+}
+
+fn queue_item(item: &QueueItem) -> Value {
+    json!({
+        "node": item.node.to_text(),
+        "eid": item.eid.to_string(),
+        "accepted_ms": item.accepted_ms,
+        "expires_ms": item.expires_ms,
+        "copies": item.copies,
+        "finished": item.finished,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AdminRequest;
+
+    #[test]
+    fn a_question_is_one_line_and_unknown_words_are_refused() {
+        let queue = AdminRequest::Queue { node: None };
+        assert_eq!(serde_json::to_string(&queue).unwrap(), r#"{"ask":"queue"}"#);
+        let invite = serde_json::from_str(r#"{"ask":"invite","uses":2,"life_ms":5}"#);
+        assert_eq!(invite.ok(), Some(AdminRequest::Invite { uses: 2, life_ms: 5 }));
+        assert!(serde_json::from_str::<AdminRequest>(r#"{"ask":"queue","peer":""}"#).is_err());
+        assert!(serde_json::from_str::<AdminRequest>(r#"{"ask":"stop"}"#).is_err());
+    }
+}

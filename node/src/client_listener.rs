@@ -1,0 +1,231 @@
+//! Accepts devices' connections: a bounded number, with TLS where the configuration has a
+//! certificate. Knows nothing of WebSockets; see `client_link.rs`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::warn;
+
+use crate::limits::{CLIENT_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX};
+
+/// Certificate and key cannot be used.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds no PEM of the expected kind.
+    #[error("reading {}", .path.display())]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The two do not belong together, or are of a kind that is not supported.
+    #[error("using the certificate with its key")]
+    Pair(#[source] rustls::Error),
+}
+
+/// Reads certificate chain and key for TLS 1.2 and 1.3.
+pub(crate) fn tls_acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+    let pem = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Pem { path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(pem(cert))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Pair)?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(TlsError::Pair)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Accepts connections while there are places.
+pub(crate) struct ClientListener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+    places: Arc<Semaphore>,
+    handshakes: JoinSet<Option<(ClientIo, SocketAddr)>>,
+}
+
+impl ClientListener {
+    pub(crate) fn new(tcp: TcpListener, tls: Option<TlsAcceptor>, places: usize) -> Self {
+        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        Self { tcp, tls, places, handshakes: JoinSet::new() }
+    }
+}
+
+impl Listener for ClientListener {
+    type Io = ClientIo;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (ClientIo, SocketAddr) {
+        loop {
+            tokio::select! {
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(accepted)) = done {
+                        return accepted;
+                    }
+                }
+                (stream, address, place) = accept_tcp(&self.tcp, &self.places),
+                    if self.handshakes.len() < TLS_HANDSHAKES_MAX =>
+                {
+                    let Some(tls) = &self.tls else {
+                        return (ClientIo::new(Stream::Plain(stream), place), address);
+                    };
+                    let handshake = tls.accept(stream);
+                    self.handshakes.spawn(async move {
+                        let done = tokio::time::timeout(CLIENT_HANDSHAKE_TIMEOUT, handshake);
+                        let stream = Stream::Tls(Box::new(done.await.ok()?.ok()?));
+                        Some((ClientIo::new(stream, place), address))
+                    });
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+async fn accept_tcp(
+    tcp: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    loop {
+        // The place first: above the bound, newcomers wait in the kernel's queue.
+        let Ok(place) = Arc::clone(places).acquire_owned().await else {
+            std::future::pending().await
+        };
+        let accepted = tcp.accept().await.and_then(|(stream, address)| {
+            // An answer of 60 bytes must not wait for the acknowledgement of the one before.
+            stream.set_nodelay(true)?;
+            Ok((stream, address))
+        });
+        match accepted {
+            Ok((stream, address)) => return (stream, address, place),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!(%error, "accepting a device failed; raise the limit on open files if it is reached");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Tells a connection that its upgrade is done, so that it may be silent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Connected<IncomingStream<'_, ClientListener>> for Gate {
+    fn connect_info(stream: IncomingStream<'_, ClientListener>) -> Self {
+        stream.io().gate.clone()
+    }
+}
+
+/// One connection. Until its gate opens, reading fails after the time for a handshake.
+pub(crate) struct ClientIo {
+    stream: Stream,
+    gate: Gate,
+    late: Option<Pin<Box<Sleep>>>,
+    /// Given back when the connection is gone.
+    _place: OwnedSemaphorePermit,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl ClientIo {
+    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Self {
+        let late = Some(Box::pin(tokio::time::sleep(CLIENT_HANDSHAKE_TIMEOUT)));
+        Self { stream, gate: Gate::default(), late, _place: place }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if read.is_ready() {
+            return read;
+        }
+        if self.gate.is_open() {
+            self.late = None;
+        }
+        if let Some(late) = &mut self.late {
+            ready!(late.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Watches the disk of the store: tells the core how much is free, and takes the ballast back when
+//! space has returned. Decides no watermark; the core does.
+
+use std::path::PathBuf;
+
+use tidings_core::event::Event;
+use tidings_store::Ballast;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use std::sync::Arc;
+
+use crate::input::Input;
+use crate::limits::{BALLAST_SPARE_BYTES, DISK_EVERY};
+use crate::metrics::Metrics;
+
+/// Free bytes and size of the disk that holds `path`.
+pub(crate) fn space(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
+}
+
+/// Runs until the loop ends.
+pub(crate) async fn watch(
+    data: PathBuf,
+    ballast: Ballast,
+    metrics: Arc<Metrics>,
+    inputs: mpsc::Sender<Input>,
+) {
+    let mut beat = tokio::time::interval(DISK_EVERY);
+    loop {
+        beat.tick().await;
+        match space(&data) {
+            Ok((free, size)) => {
+                metrics.disk(free, size);
+                if inputs.send(Input::Event(Event::Disk { free, size })).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => warn!(%error, "asking for free space failed"),
+        }
+        let ballast = ballast.clone();
+        let taken = tokio::task::spawn_blocking(move || ballast.take(BALLAST_SPARE_BYTES)).await;
+        match taken {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => warn!("there is no room for the ballast: make space on the disk"),
+            Ok(Err(error)) => warn!(%error, "taking the ballast failed"),
+            Err(error) => warn!(%error, "taking the ballast was cut short"),
+        }
+    }
+}

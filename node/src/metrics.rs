@@ -1,0 +1,233 @@
+//! What is counted, in OpenMetrics, and the listener that shows it: `/metrics`, `/livez`, `/readyz`.
+//!
+//! Names nobody but peers, and those by node id; no user, device or address.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tidings_core::effect::{AdminReply, NodeStatus, Observed, PeerStatus};
+use tidings_core::event::AdminCommand;
+use tidings_store::Counters;
+
+use crate::clock;
+use crate::input::Asker;
+use crate::limits::METRIC_PEERS_MAX;
+
+type Labels = [(&'static str, String); 1];
+
+/// Everything that is counted. Written by the loop, read by scrapes.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    observed: Family<Labels, Counter>,
+    refused: Family<Labels, Counter>,
+    delivery: Histogram,
+    tick: Histogram,
+    commit: Histogram,
+    batch: Histogram,
+    store: Family<Labels, Counter>,
+    status: Family<Labels, Gauge>,
+    queued: Family<Labels, Gauge>,
+    oldest: Family<Labels, Gauge<f64, AtomicU64>>,
+    connected: Family<Labels, Gauge>,
+    disk: Family<Labels, Gauge>,
+    draining: AtomicBool,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tidings"),
+            observed: Family::default(),
+            refused: Family::default(),
+            delivery: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
+            tick: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
+            commit: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
+            batch: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            store: Family::default(),
+            status: Family::default(),
+            queued: Family::default(),
+            oldest: Family::default(),
+            connected: Family::default(),
+            disk: Family::default(),
+            draining: AtomicBool::new(false),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("envelopes", "What became of envelopes and copies", self.observed.clone());
+        r.register("refusals", "Requests and frames refused, by reason", self.refused.clone());
+        let (unit, help) = (Unit::Seconds, "From the commit here to the device's word");
+        r.register_with_unit("delivery", help, unit, self.delivery.clone());
+        let (unit, help) = (Unit::Seconds, "From acceptance to the device's statement");
+        r.register_with_unit("tick", help, unit, self.tick.clone());
+        let (unit, help) = (Unit::Seconds, "One batch: handlers and durable commit");
+        r.register_with_unit("commit", help, unit, self.commit.clone());
+        r.register("batch_events", "Events of one batch", self.batch.clone());
+        r.register("store", "Work of the store", self.store.clone());
+        r.register("node", "The node at a glance", self.status.clone());
+        r.register("peer_queued", "Envelopes that wait for a peer", self.queued.clone());
+        let (unit, help) = (Unit::Seconds, "Age of the oldest of them");
+        r.register_with_unit("peer_oldest", help, unit, self.oldest.clone());
+        r.register("peer_connected", "Whether a link is up and greeted", self.connected.clone());
+        r.register_with_unit("disk", "The store's disk", Unit::Bytes, self.disk.clone());
+    }
+
+    pub(crate) fn observe(&self, observed: Observed) {
+        let what = match observed {
+            Observed::Accepted => "accepted",
+            Observed::Stored => "stored",
+            Observed::Duplicate => "duplicate",
+            Observed::Delivered { after_ms } => {
+                self.delivery.observe(seconds(after_ms));
+                "delivered"
+            }
+            Observed::Ticked { after_ms } => {
+                self.tick.observe(seconds(after_ms));
+                "ticked"
+            }
+            Observed::Failed => "failed",
+            Observed::Expired => "expired",
+            Observed::Refused(code) => {
+                self.refused.get_or_create(&[("reason", code.name().to_owned())]).inc();
+                return;
+            }
+            Observed::BadStatement => "bad_statement",
+            Observed::AuditUnknown => "audit_unknown",
+            Observed::RolledBack => "rolled_back",
+            Observed::OtherRolledBack => "other_rolled_back",
+        };
+        self.observed.get_or_create(&[("what", what.to_owned())]).inc();
+    }
+
+    pub(crate) fn batch(&self, events: usize, took: Duration, done: Counters) {
+        self.commit.observe(took.as_secs_f64());
+        self.batch.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
+        for (what, count) in [
+            ("gets", done.gets),
+            ("ranges", done.ranges),
+            ("puts", done.puts),
+            ("deletes", done.deletes),
+            ("commits", done.commits),
+            ("idle_batches", done.idle_batches),
+            ("bytes_put", done.bytes_put),
+        ] {
+            self.store.get_or_create(&[("work", what.to_owned())]).inc_by(count);
+        }
+    }
+
+    pub(crate) fn disk(&self, free: u64, size: u64) {
+        for (what, bytes) in [("free", free), ("size", size)] {
+            self.disk.get_or_create(&[("space", what.to_owned())]).set(gauge(bytes));
+        }
+    }
+
+    pub(crate) fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn status(&self, status: &NodeStatus) {
+        for (what, value) in [
+            ("accounts", status.accounts),
+            ("devices_connected", status.devices_connected),
+            ("peers_connected", status.peers_connected),
+            ("queued", status.queued),
+            ("inbox", status.inbox),
+            ("full", u64::from(status.full)),
+            ("last_commit", status.commit),
+        ] {
+            self.status.get_or_create(&[("what", what.to_owned())]).set(gauge(value));
+        }
+    }
+
+    fn peers(&self, mut peers: Vec<PeerStatus>, now_ms: u64) {
+        // The longest queues first, so that the bound on series drops the idle ones.
+        peers.sort_by_key(|peer| std::cmp::Reverse((peer.queued, peer.connected)));
+        self.queued.clear();
+        self.oldest.clear();
+        self.connected.clear();
+        for peer in peers.into_iter().take(METRIC_PEERS_MAX) {
+            let labels = [("peer", peer.node.to_text())];
+            let oldest = peer.oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
+            self.queued.get_or_create(&labels).set(gauge(peer.queued));
+            self.oldest.get_or_create(&labels).set(seconds(oldest));
+            self.connected.get_or_create(&labels).set(i64::from(peer.connected));
+        }
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The routes for whoever watches over the node.
+pub(crate) fn router(metrics: Arc<Metrics>, asker: Asker) -> Router {
+    Router::new()
+        .route("/metrics", get(scrape))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .with_state((metrics, asker))
+}
+
+type Watched = State<(Arc<Metrics>, Asker)>;
+
+async fn scrape(State((metrics, asker)): Watched) -> Response {
+    if let Some(AdminReply::Status(status)) = asker.ask(AdminCommand::Status).await {
+        metrics.status(&status);
+    }
+    if let Some(AdminReply::Peers(peers)) = asker.ask(AdminCommand::Peers).await {
+        metrics.peers(peers, clock::now_ms());
+    }
+    let mut text = String::new();
+    match encode(&mut text, &metrics.registry) {
+        Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The loop turned within a second.
+async fn live(State((_, asker)): Watched) -> Response {
+    if asker.beat().await {
+        "the loop turns\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn: restart the node\n")
+            .into_response()
+    }
+}
+
+/// The store answers and has space, and the node is not about to stop.
+async fn ready(State((metrics, asker)): Watched) -> Response {
+    let why = if metrics.draining.load(Ordering::Relaxed) {
+        "the node is stopping\n"
+    } else {
+        match asker.ask(AdminCommand::Status).await {
+            Some(AdminReply::Status(status)) if !status.full => {
+                return "ready\n".into_response();
+            }
+            Some(AdminReply::Status(_)) => "the disk is full: make space\n",
+            Some(_) | None => "the store does not answer: look at the log\n",
+        }
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}

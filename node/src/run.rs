@@ -1,0 +1,210 @@
+//! THE loop: events, one batch, one commit, and only then the effects.
+//!
+//! It runs on a thread of its own and owns core and store. Nothing else writes. When a commit
+//! fails, it ends with the error and the process with it: the next start rebuilds the core from
+//! what is on disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tidings_core::Core;
+use tidings_core::effect::{AdminReply, Effect};
+use tidings_core::event::{AdminToken, Event};
+use tidings_store::{Counters, RedbStore, Store as _, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{self, Stopwatch};
+use crate::failpoint::{self, Step};
+use crate::input::{Input, transport_bytes, weight};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
+use crate::links::Links;
+use crate::metrics::Metrics;
+
+/// A batch could not be made durable. Nothing that it would have caused has left the node.
+#[derive(Debug, Error)]
+#[error("committing a batch: the node stops, and starts again from what is on disk")]
+pub struct CommitFailed(#[from] StoreError);
+
+/// Core, store, and everything that inputs and effects pass between.
+#[derive(Debug)]
+pub(crate) struct Loop {
+    pub(crate) core: Core,
+    pub(crate) store: RedbStore,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) links: Links,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Waits for inputs and deadlines; the loop's thread is not one of the runtime's.
+    pub(crate) runtime: Handle,
+    pub(crate) turn: Turn,
+}
+
+/// What the loop remembers between inputs and effects.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// Events of the batch that is being gathered.
+    events: Vec<Event>,
+    /// Events that effects caused at once, for the next batch.
+    caused: Vec<Event>,
+    questions: BTreeMap<AdminToken, oneshot::Sender<AdminReply>>,
+    questions_asked: u64,
+    beats: Vec<oneshot::Sender<()>>,
+    counted: Counters,
+    stopping: bool,
+}
+
+impl Loop {
+    /// Runs until it is told to stop, or a commit fails. Dropping the loop closes the store.
+    ///
+    /// # Errors
+    /// [`CommitFailed`].
+    pub(crate) fn run(mut self) -> Result<(), CommitFailed> {
+        // Opening the core has caused effects, and was committed by whoever opened it.
+        self.carry_out_effects();
+        while !self.turn.stopping {
+            self.gather();
+            self.commit()?;
+            failpoint::pass(Step::AfterCommitBeforeEffects);
+            self.carry_out_effects();
+            failpoint::pass(Step::AfterEffects);
+            for beat in self.turn.beats.drain(..) {
+                // Who asked may have lost patience.
+                beat.send(()).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the first input or the core's deadline, then takes what else is waiting.
+    fn gather(&mut self) {
+        self.turn.events.append(&mut self.turn.caused);
+        if self.turn.events.is_empty()
+            && let Some(input) = self.wait()
+        {
+            self.take(input);
+        }
+        let mut bytes: usize = self.turn.events.iter().map(weight).sum();
+        while self.turn.events.len() < BATCH_EVENTS_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(input) = self.inputs.try_recv() else { break };
+            let before = self.turn.events.len();
+            self.take(input);
+            bytes += self.turn.events.iter().skip(before).map(weight).sum::<usize>();
+        }
+        if self.core.next_deadline().is_some_and(|deadline| deadline <= clock::now_ms()) {
+            self.turn.events.push(Event::Tick);
+        }
+    }
+
+    fn wait(&mut self) -> Option<Input> {
+        let input = match self.core.next_deadline() {
+            None => self.inputs.blocking_recv(),
+            Some(deadline) => {
+                let left = Duration::from_millis(deadline.saturating_sub(clock::now_ms()));
+                let received = async { tokio::time::timeout(left, self.inputs.recv()).await };
+                match self.runtime.block_on(received) {
+                    Ok(input) => input,
+                    Err(_) => return None,
+                }
+            }
+        };
+        // All senders are gone only when the process ends without having said so.
+        self.turn.stopping |= input.is_none();
+        input
+    }
+
+    fn take(&mut self, input: Input) {
+        let event = match input {
+            Input::Event(event) => {
+                if let Event::ClientClosed { conn } = event {
+                    self.links.client_down(conn);
+                } else if let Event::PeerClosed { link } = event {
+                    self.links.peer_down(link);
+                }
+                event
+            }
+            Input::ClientUp { conn, queue } => {
+                self.links.client_up(conn, queue);
+                Event::ClientConnected { conn }
+            }
+            Input::PeerUp { link, peer, dialer, lanes } => {
+                self.links.peer_up(link, peer, lanes);
+                Event::PeerConnected { link, transport: transport_bytes(peer), dialer }
+            }
+            Input::Ask { command, answer } => {
+                self.turn.questions_asked += 1;
+                let token = AdminToken(self.turn.questions_asked);
+                self.turn.questions.retain(|_, answer| !answer.is_closed());
+                self.turn.questions.insert(token, answer);
+                Event::Admin { token, command }
+            }
+            Input::Beat { answer } => {
+                self.turn.beats.push(answer);
+                return;
+            }
+            Input::Stop => {
+                self.turn.stopping = true;
+                return;
+            }
+        };
+        self.turn.events.push(event);
+    }
+
+    fn commit(&mut self) -> Result<(), CommitFailed> {
+        if self.turn.events.is_empty() {
+            return Ok(());
+        }
+        let watch = Stopwatch::start();
+        let now = clock::now_ms();
+        let events = std::mem::take(&mut self.turn.events);
+        let count = events.len();
+        let mut waiting = events.into_iter();
+        let core = &mut self.core;
+        self.store.batch(&mut |txn| {
+            for event in waiting.by_ref() {
+                core.handle(event, now, txn)?;
+            }
+            core.finish(now, txn)?;
+            failpoint::pass(Step::BeforeCommit);
+            Ok(())
+        })?;
+        let counters = self.store.counters();
+        self.metrics.batch(count, watch.elapsed(), counters - self.turn.counted);
+        self.turn.counted = counters;
+        Ok(())
+    }
+
+    fn carry_out_effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::ToClient { conn, frame, body } => self.links.send_to_client(conn, frame, body),
+            Effect::CloseClient { conn } => self.links.close_client(conn),
+            Effect::ToPeer { link, frame, body } => self.links.send_to_peer(link, &frame, body),
+            Effect::ClosePeer { link } => self.links.close_peer(link),
+            Effect::Dial { node, transports } => {
+                if !self.links.peer_link().dial(node, &transports) {
+                    self.turn.caused.push(Event::DialFailed { node });
+                }
+            }
+            Effect::Lookup { node } => {
+                if !self.links.peer_link().lookup(node) {
+                    self.turn.caused.push(Event::Found { node, descriptors: Vec::new() });
+                }
+            }
+            Effect::Publish { descriptor } => self.links.peer_link().publish(&descriptor),
+            Effect::AdminReply { token, reply } => {
+                if let Some(question) = self.turn.questions.remove(&token) {
+                    // Who asked may have lost patience.
+                    question.send(reply).map_or_else(drop, |()| ());
+                }
+            }
+            Effect::Observed(observed) => self.metrics.observe(observed),
+        }
+    }
+}

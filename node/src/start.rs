@@ -1,0 +1,416 @@
+//! Joins the parts into a running node, and takes them apart again in the right order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use thiserror::Error;
+use tidings_core::event::Event;
+use tidings_core::schema::SCHEMA;
+use tidings_core::settings::Settings;
+use tidings_core::{Core, OpenCoreError};
+use tidings_protocol::descriptor::Transport;
+use tidings_protocol::id::NodeId;
+use tidings_store::{
+    Ballast, BallastError, BootId, OpenError, Opening, RedbOptions, RedbStore, Store as _,
+    StoreError,
+};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::admin_link::{Admin, AdminSocket};
+use crate::chance::{NoRandomness, draw};
+use crate::client_link;
+use crate::client_listener::{ClientListener, Gate, TlsError, tls_acceptor};
+use crate::clock;
+use crate::config::{ClientsConfig, Config, StoreConfig};
+use crate::disk;
+use crate::failpoint::{self, Step};
+use crate::input::{Asker, Input, transport_bytes};
+use crate::keys::{self, KeyError, Keys};
+use crate::limits::{
+    DRAIN_TIMEOUT, INPUTS_MAX, PEER_BULK_BYTES_MAX, PEER_CONTROL_BYTES_MAX, STOP_TIMEOUT,
+};
+use crate::links::Links;
+use crate::metrics::{self, Metrics};
+use crate::p2p::{self, P2p, P2pConfig, P2pEvent, P2pLimits};
+use crate::peer_link::{self, Announce, PeerLink, Relay};
+use crate::run::{CommitFailed, Loop, Turn};
+
+/// A node did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its keys are not as they should be.
+    #[error("reading the keys of the node")]
+    Keys(#[from] KeyError),
+    /// Its store does not open.
+    #[error("opening the store of the node")]
+    Store(#[from] OpenError),
+    /// The ballast could not be released.
+    #[error("making room for the store")]
+    Ballast(#[from] BallastError),
+    /// Its state could not be read from the store.
+    #[error("reading the state of the node")]
+    Core(#[source] StoreError),
+    /// Certificate and key cannot be used.
+    #[error("setting up TLS for devices")]
+    Tls(#[from] TlsError),
+    /// An address is taken, or not this machine's.
+    #[error("listening on {address}, as {key} says; is another node running?")]
+    Listen {
+        /// The configuration's key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The administrator's socket cannot be made.
+    #[error("making the socket for administrators in {}; is the path too long?", .data.display())]
+    AdminSocket {
+        /// The data folder.
+        data: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The peer link does not start.
+    #[error("starting the peer link")]
+    Peers(#[from] p2p::StartError),
+    /// No random bytes.
+    #[error("starting the node")]
+    NoRandomness(#[from] NoRandomness),
+    /// The loop has no thread.
+    #[error("starting the loop")]
+    Thread(#[source] io::Error),
+}
+
+/// A node ended otherwise than it was told to.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The store failed.
+    #[error("running the node")]
+    Commit(#[from] CommitFailed),
+    /// The loop is gone without a word: a mistake of ours.
+    #[error("the loop ended unexpectedly; what was acknowledged is on disk: start again")]
+    LoopEnded,
+    /// The store did not finish in time when the node stopped.
+    #[error("the store did not finish in time; what was acknowledged is on disk")]
+    StopTimedOut,
+}
+
+/// Where a running node can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Devices.
+    pub clients: SocketAddr,
+    /// Devices, as invites say it.
+    pub client_url: String,
+    /// `/metrics`, `/livez` and `/readyz`.
+    pub admin: SocketAddr,
+    /// Other nodes, each with the peer id at its end, as `bootstrap` wants it.
+    pub peers: Vec<Multiaddr>,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    bound: Bound,
+    inputs: mpsc::Sender<Input>,
+    metrics: Arc<Metrics>,
+    ended: oneshot::Receiver<Result<(), CommitFailed>>,
+    open_links: watch::Receiver<usize>,
+    accepting: JoinSet<()>,
+    tasks: JoinSet<()>,
+}
+
+/// Starts a node. Everything is bound and the store is open when this returns.
+///
+/// # Errors
+/// [`StartError`]; nothing runs then.
+pub async fn start(config: Config) -> Result<Node, StartError> {
+    let keys = keys::load(&config.data, &config.domains, clock::now_ms())?;
+    raise_file_limit();
+    let ballast = Ballast::beside(&store_path(&config.data), config.store.ballast_bytes);
+    let mut store = open_store(&config.data, &config.store, &ballast)?;
+    let core = open_core(&mut store, settings(&config, &keys))?;
+
+    let (clients, tls) = bind_clients(&config.clients).await?;
+    let admin = bind("listen_admin", config.listen_admin).await?;
+    let admin_socket = AdminSocket::bind(&config.data)
+        .map_err(|source| StartError::AdminSocket { data: config.data.clone(), source })?;
+    let mut tasks = JoinSet::new();
+    let (p2p, p2p_events) = start_peers(&config, &keys, &mut tasks)?;
+
+    let (inputs, to_loop) = mpsc::channel(INPUTS_MAX);
+    let (count, open_links) = watch::channel(0);
+    let metrics = Arc::new(Metrics::new());
+    let peer_link = PeerLink::new(p2p.clone());
+    let turning = Loop {
+        core,
+        store,
+        inputs: to_loop,
+        links: Links::new(peer_link.clone(), count),
+        metrics: Arc::clone(&metrics),
+        runtime: tokio::runtime::Handle::current(),
+        turn: Turn::default(),
+    };
+    let ended = spawn_loop(turning)?;
+
+    let bound_clients = address_of("listen_clients", &clients, config.clients.listen)?;
+    let client_url = config.clients.url.clone().unwrap_or_else(|| {
+        format!("{}://{bound_clients}", if tls.is_some() { "wss" } else { "ws" })
+    });
+    let asker = Asker(inputs.clone());
+    let peers = relay_peers(&config, peer_link, &p2p, p2p_events, &inputs, &mut tasks).await;
+    let bound = Bound {
+        clients: bound_clients,
+        client_url: client_url.clone(),
+        admin: address_of("listen_admin", &admin, config.listen_admin)?,
+        peers,
+    };
+    let administration = Admin {
+        asker: asker.clone(),
+        node: keys.node,
+        peer_id: p2p.local_peer().to_string(),
+        client_url,
+    };
+    tasks.spawn(admin_socket.serve(administration));
+    tasks.spawn(disk::watch(config.data.clone(), ballast, Arc::clone(&metrics), inputs.clone()));
+    tasks.spawn(serve_admin(admin, Arc::clone(&metrics), asker));
+    let mut accepting = JoinSet::new();
+    let listener = ClientListener::new(clients, tls, config.clients.connections_max);
+    accepting.spawn(serve_clients(listener, inputs.clone()));
+    info!(node = %keys.node.to_text(), "the node runs");
+    Ok(Node { id: keys.node, bound, inputs, metrics, ended, open_links, accepting, tasks })
+}
+
+impl Node {
+    /// Which node this is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where it can be reached.
+    #[must_use]
+    pub const fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// Runs until `shutdown` is ready, then stops within ten seconds: says goodbye to everybody,
+    /// commits, closes the store.
+    ///
+    /// # Errors
+    /// [`RunError`] when the node ended by itself, or not cleanly.
+    pub async fn run_until(
+        mut self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), RunError> {
+        tokio::select! {
+            ended = &mut self.ended => return Err(why(ended)),
+            () = shutdown => {}
+        }
+        info!("the node stops");
+        failpoint::pass(Step::BeforeDrain);
+        self.metrics.draining();
+        self.accepting.shutdown().await;
+        if self.inputs.send(Input::Event(Event::Drain)).await.is_ok() {
+            let gone = self.open_links.wait_for(|open| *open == 0);
+            if tokio::time::timeout(DRAIN_TIMEOUT, gone).await.is_err() {
+                info!("some links did not close in time");
+            }
+        }
+        // A loop that has ended is found out below.
+        self.inputs.send(Input::Stop).await.unwrap_or_default();
+        let ended = tokio::time::timeout(STOP_TIMEOUT, &mut self.ended).await;
+        self.tasks.shutdown().await;
+        match ended {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(ended) => Err(why(ended)),
+            Err(_) => Err(RunError::StopTimedOut),
+        }
+    }
+}
+
+type Ended = Result<Result<(), CommitFailed>, oneshot::error::RecvError>;
+
+fn why(ended: Ended) -> RunError {
+    match ended {
+        Ok(Err(failed)) => RunError::Commit(failed),
+        Ok(Ok(())) | Err(_) => RunError::LoopEnded,
+    }
+}
+
+fn store_path(data: &Path) -> PathBuf {
+    data.join("node.redb")
+}
+
+/// Opens the store; when the disk is too full even for that, the ballast makes room.
+fn open_store(
+    data: &Path,
+    config: &StoreConfig,
+    ballast: &Ballast,
+) -> Result<RedbStore, StartError> {
+    let path = store_path(data);
+    let opening = Opening { boot: BootId(draw()?), incarnation: u64::from_be_bytes(draw()?) };
+    let options = RedbOptions { cache_bytes: config.cache_bytes, ..RedbOptions::default() };
+    match RedbStore::open(&path, SCHEMA, opening, options) {
+        Err(OpenError::DiskFull { .. }) if ballast.release()? => {
+            warn!("the disk is full; the ballast was released: make space");
+            Ok(RedbStore::open(&path, SCHEMA, opening, options)?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+fn open_core(store: &mut RedbStore, settings: Settings) -> Result<Core, StartError> {
+    let lineage = store.lineage().clone();
+    let (seed, now) = (draw()?, clock::now_ms());
+    let mut opened = None;
+    store
+        .batch(&mut |txn| {
+            let core = Core::open(settings.clone(), &lineage, seed, now, txn);
+            let mut core = core.map_err(|error| match error {
+                OpenCoreError::Store(error) => error,
+                OpenCoreError::Delegation(_) | OpenCoreError::OtherKey => StoreError::work(error),
+            })?;
+            core.finish(now, txn)?;
+            opened = Some(core);
+            Ok(())
+        })
+        .map_err(StartError::Core)?;
+    opened.ok_or_else(|| StartError::Core(StoreError::corrupt("the core was not opened")))
+}
+
+fn settings(config: &Config, keys: &Keys) -> Settings {
+    let mut settings = Settings::new(keys.operational.clone(), keys.delegation.clone());
+    settings.device_rows_max = config.store.device_rows_max;
+    settings.peer_rows_max = config.store.peer_rows_max;
+    settings.disk_percent_max = config.store.disk_percent_max;
+    for (node, peer, address) in &config.peers.pinned {
+        let transport =
+            Transport { peer_id: transport_bytes(*peer), multiaddrs: vec![address.to_string()] };
+        match settings.pinned.iter_mut().find(|(known, _)| known == node) {
+            Some((_, transports)) => transports.push(transport),
+            None => settings.pinned.push((*node, vec![transport])),
+        }
+    }
+    settings
+}
+
+fn start_peers(
+    config: &Config,
+    keys: &Keys,
+    tasks: &mut JoinSet<()>,
+) -> Result<(P2p, mpsc::Receiver<P2pEvent>), StartError> {
+    let config = P2pConfig {
+        transport_seed: keys.transport.clone(),
+        listen: config.peers.listen.clone(),
+        announce: config.peers.announce.clone(),
+        allow_private_addresses: config.peers.allow_private_addresses,
+        limits: P2pLimits {
+            control_bytes_max: PEER_CONTROL_BYTES_MAX,
+            bulk_bytes_max: PEER_BULK_BYTES_MAX,
+            ..P2pLimits::default()
+        },
+    };
+    Ok(p2p::start(&config, tasks, peer_link::validator())?)
+}
+
+/// Starts the relay and gives the addresses that were bound, each with our peer id.
+async fn relay_peers(
+    config: &Config,
+    link: PeerLink,
+    p2p: &P2p,
+    events: mpsc::Receiver<P2pEvent>,
+    inputs: &mpsc::Sender<Input>,
+    tasks: &mut JoinSet<()>,
+) -> Vec<Multiaddr> {
+    let (listening, mut heard) = watch::channel(Vec::new());
+    let announce = Announce {
+        fixed: config.peers.announce.clone(),
+        with_loopback: config.peers.allow_private_addresses,
+    };
+    let relay = Relay { link, inputs: inputs.clone(), announce, listening };
+    tasks.spawn(relay.run(events));
+    let wanted = config.peers.listen.len();
+    let all = heard.wait_for(|addresses| addresses.len() >= wanted);
+    if !matches!(tokio::time::timeout(LISTEN_TIMEOUT, all).await, Ok(Ok(_))) {
+        warn!("not all addresses for peers are listened on yet");
+    }
+    if !config.peers.bootstrap.is_empty() {
+        let peers = config.peers.bootstrap.clone();
+        tasks.spawn(peer_link::keep_bootstrapping(p2p.clone(), peers));
+    }
+    let local = p2p.local_peer();
+    heard.borrow().iter().filter_map(|address| address.clone().with_p2p(local).ok()).collect()
+}
+
+/// Time for the system to say where we listen.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn spawn_loop(turning: Loop) -> Result<oneshot::Receiver<Result<(), CommitFailed>>, StartError> {
+    let (end, ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || {
+            let result = turning.run();
+            if let Err(failed) = &result {
+                error!(error = %failed, "a commit failed; the node ends");
+            }
+            // Nobody listens when the process is already ending.
+            end.send(result).unwrap_or_default();
+        })
+        .map_err(StartError::Thread)?;
+    Ok(ended)
+}
+
+async fn bind_clients(
+    config: &ClientsConfig,
+) -> Result<(TcpListener, Option<tokio_rustls::TlsAcceptor>), StartError> {
+    let tls = config.tls.as_ref().map(|tls| tls_acceptor(&tls.cert, &tls.key)).transpose()?;
+    Ok((bind("listen_clients", config.listen).await?, tls))
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn address_of(
+    key: &'static str,
+    listener: &TcpListener,
+    address: SocketAddr,
+) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { key, address, source })
+}
+
+async fn serve_clients(listener: ClientListener, inputs: mpsc::Sender<Input>) {
+    let service = client_link::router(inputs).into_make_service_with_connect_info::<Gate>();
+    if let Err(error) = axum::serve(listener, service).await {
+        error!(%error, "serving devices ended");
+    }
+}
+
+async fn serve_admin(listener: TcpListener, metrics: Arc<Metrics>, asker: Asker) {
+    if let Err(error) = axum::serve(listener, metrics::router(metrics, asker)).await {
+        error!(%error, "serving metrics ended");
+    }
+}
+
+/// The soft limit on open files is a habit of shells; a node needs one for each device.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit on open files stays as it was");
+    }
+}
