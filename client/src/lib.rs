@@ -3,5 +3,55 @@
 //! [`ClientCore`] is pure: no I/O, no clock, no randomness of its own; builds for wasm. The link to
 //! the node and the store in a file are behind the feature `driver`.
 
+pub mod account;
+mod bundles;
+mod compose;
+mod content_in;
+
 pub mod crypto;
+mod devices;
 pub mod event;
+mod hold;
+mod inbox;
+mod link;
+mod link_in;
+mod machine;
+pub mod order;
+mod outbox;
+mod query;
+mod receipts;
+mod repair;
+mod replace;
+pub mod rows;
+pub mod schema;
+mod seal;
+mod status;
+mod vault;
+
+pub use account::Identity;
+pub use machine::{ClientCore, OpenClientError, Opening};
+pub use event::{ClientEffect, ClientEvent};
+pub use query::MessageView;
+pub use schema::SCHEMA;
+
+/// What a device has counted since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Copies that were answered before and came again.
+    pub duplicates: u64,
+    /// Copies that could not be opened.
+    pub undecryptable: u64,
+    /// Statements that were put aside.
+    pub bad_statements: u64,
+    /// Sessions that were begun afresh because they had come apart.
+    pub repairs: u64,
+    /// Messages sealed again for a device that could not open them.
+    pub resends: u64,
+    /// Submissions sent again verbatim.
+    pub resubmissions: u64,
+    /// Times at which the node had no one-time pre-keys left: it was started, or many wrote first.
+    pub prekeys_lost: u64,
+    /// Warnings of any kind.
+    pub warnings: u64,
+}

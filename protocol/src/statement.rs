@@ -10,6 +10,7 @@ use crate::{
     codec::{self, DecodeError, wire_code, wire_struct},
     id::{BootId, CopyId, DeviceId, Eid, Hash, NodeId, hash},
     key::{BadSignature, PublicKey, Purpose, SecretKey, Signature},
+    limits::STATEMENTS_PER_BATCH_MAX,
     merkle,
 };
 
@@ -186,8 +187,8 @@ pub enum ProofError {
         /// The claim.
         claim: Claim,
     },
-    /// A proof without statements, or with more than a tree may have.
-    #[error("a proof carries 1 to {} statements", crate::limits::STATEMENTS_PER_BATCH_MAX)]
+    /// A proof without statements, or a tree with more of them than one may have.
+    #[error("a proof carries 1 to {STATEMENTS_PER_BATCH_MAX} statements")]
     Size,
 }
 
@@ -216,6 +217,7 @@ pub struct Stance {
 
 impl Proof {
     /// Signs statements as one tree. `salt_seed` must be fresh for each batch. `None` for none.
+    /// Give it at most [`STATEMENTS_PER_BATCH_MAX`]: nobody accepts a larger tree.
     #[must_use]
     pub fn sign(
         statements: &[Statement],
@@ -252,10 +254,14 @@ impl Proof {
     /// # Errors
     /// [`ProofError`]; nothing of a proof that fails may be believed.
     pub fn check(&self) -> Result<Checked, ProofError> {
-        if self.leaves.is_empty() || self.leaves.len() > crate::limits::STATEMENTS_PER_BATCH_MAX {
+        if self.leaves.is_empty() || self.leaves.len() > STATEMENTS_PER_BATCH_MAX {
             return Err(ProofError::Size);
         }
         let root: BatchRoot = codec::decode_canonical(&self.root)?;
+        // A larger tree would let a peer make every path, and so every stored proof, longer.
+        if usize::try_from(root.size).map_or(true, |size| size > STATEMENTS_PER_BATCH_MAX) {
+            return Err(ProofError::Size);
+        }
         root.signer.key.verify(root.signer.purpose(), &self.root, &self.signature)?;
         let mut statements = Vec::with_capacity(self.leaves.len());
         for leaf in &self.leaves {

@@ -103,3 +103,11 @@ pub fn verify_bundle<'a>(
 fn signed_bytes(purpose: &[u8], identity: &[u8; 32], id: u32, public: &[u8]) -> Vec<u8> {
     [purpose, &[0], identity, &id.to_be_bytes(), public].concat()
 }
+
+/// Cuts the first `N` bytes off.
+#[cfg(any(test, feature = "stub-sealer"))]
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}

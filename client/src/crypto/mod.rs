@@ -15,19 +15,35 @@
 //! | `session_signature.rs` | the signature inside each message |
 //! | `introduction.rs` | who writes, sealed to a device that does not know us yet |
 //! | `sealer.rs` | **the door**: the trait that the client uses |
-//! | `suite.rs`, `stub.rs` | the real and the pretended cryptography behind the door |
+//! | `suite_sealer.rs` | what stands behind the door |
+//! | `suite.rs`, `stub.rs` | the real and the pretended cryptography under it |
 //! | `content.rs`, `padding.rs` | content sealed once for all readers |
 //! | `at_rest.rs` | rows of the local store |
 
 pub mod at_rest;
 pub mod bundle;
+mod chains;
 pub mod content;
+pub mod handshake;
+mod introduction;
 pub mod padding;
 pub mod party;
+pub mod pqxdh;
 pub mod prekeys;
 pub mod sealer;
+pub mod session;
 pub mod session_signature;
+mod sessions;
+#[cfg(test)]
+mod sealer_test;
+#[cfg(any(test, feature = "stub-sealer"))]
+pub mod stub;
+pub mod suite;
+mod suite_sealer;
+#[cfg(test)]
+mod testing;
 
+pub use chains::{CHAINS_MAX, GAP_MAX, SKIPPED_PER_CHAIN_MAX};
 pub use party::{DeviceSecrets, LocalDevice, Party};
 pub use prekeys::{ONE_TIME_GOAL, ONE_TIME_MAX, PrekeySecrets};
 pub use sealer::{
@@ -35,6 +51,10 @@ pub use sealer::{
     SignatureError, StartError, StateError,
 };
 pub use session_signature::Claim;
+pub use sessions::SESSIONS_MAX;
+#[cfg(any(test, feature = "stub-sealer"))]
+pub use stub::StubSealer;
+pub use suite_sealer::{PqSealer, SuiteSealer};
 
 /// Age at which a session is replaced: one week. Only the start is post-quantum, so a new start is
 /// what heals against a quantum attacker.

@@ -210,10 +210,15 @@ impl PrekeySecrets {
         Ok(())
     }
 
-    pub(crate) fn add_one_time(&mut self, secret: [u8; 32]) -> Result<u32, PrekeyError> {
-        if self.one_time.len() >= ONE_TIME_MAX {
-            return Err(PrekeyError::TooMany { have: self.one_time.len() });
+    pub(crate) fn check_room(&self, count: usize) -> Result<(), PrekeyError> {
+        let have = self.one_time.len();
+        if have.saturating_add(count) > ONE_TIME_MAX {
+            return Err(PrekeyError::TooMany { have });
         }
+        Ok(())
+    }
+
+    pub(crate) fn add_one_time(&mut self, secret: [u8; 32]) -> Result<u32, PrekeyError> {
         let id = self.number()?;
         self.one_time.insert(id, OneTimeSecret { secret, frozen_ms: None });
         Ok(id)
@@ -270,7 +275,9 @@ impl PrekeySecrets {
         if let Some(id) = ids.one_time {
             self.one_time.remove(&id);
         }
-        if let Some(signed) = self.signed.iter_mut().find(|s| s.signed_id == ids.signed) {
+        let full = self.is_full(ids);
+        // A full memory takes only handshakes with a one-time key, which cannot be replayed anyway.
+        if let Some(signed) = self.signed.iter_mut().find(|s| s.signed_id == ids.signed && !full) {
             signed.seen.extend(handshake.iter().take(SEEN_BYTES));
         }
     }

@@ -34,7 +34,7 @@ pub trait Sealer {
     /// Draws `count` more one-time pre-keys and returns their public halves for the node.
     ///
     /// # Errors
-    /// `TooMany` above [`super::ONE_TIME_MAX`]; then `keys` has those that still fitted.
+    /// `TooMany` when there would be more than [`super::ONE_TIME_MAX`].
     fn add_one_time(
         &mut self,
         keys: &mut PrekeySecrets,

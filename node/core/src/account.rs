@@ -44,7 +44,7 @@ impl Core {
             && known.account == list.account()
             && known.list_hash == list.hash
         {
-            self.to_client(conn, NodeFrame::Joined(Joined { request: join.request }));
+            self.tell_client(conn, NodeFrame::Joined(Joined { request: join.request }));
             return Ok(());
         }
         let refusal = match &invite {
@@ -69,7 +69,7 @@ impl Core {
         invite.uses_left -= 1;
         schema::put(txn, INVITES, invite_key.as_bytes(), &invite)?;
         self.write_list(&join.list, list, None, txn)?;
-        self.to_client(conn, NodeFrame::Joined(Joined { request: join.request }));
+        self.tell_client(conn, NodeFrame::Joined(Joined { request: join.request }));
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl Core {
         let known_list = CheckedList::first_seen(&known)
             .map_err(|error| StoreError::corrupt(error.to_string()))?;
         if known_list.hash == list.hash {
-            self.to_client(conn, NodeFrame::Done(Done { request: publish.request }));
+            self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
             return Ok(());
         }
         let code = match known_list.then(&publish.list) {
@@ -109,7 +109,7 @@ impl Core {
             return Ok(());
         }
         // The answer comes first: the list may end this very link.
-        self.to_client(conn, NodeFrame::Done(Done { request: publish.request }));
+        self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
         self.write_list(&publish.list, list, Some(&known_list), txn)
     }
 
@@ -194,7 +194,7 @@ impl Core {
             let key = schema::key(&[prefix, &prekey.id.to_be_bytes()]);
             schema::put(txn, ONE_TIME, &key, &row)?;
         }
-        self.to_client(conn, NodeFrame::Done(Done { request: publish.request }));
+        self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
         Ok(())
     }
 

@@ -162,7 +162,7 @@ impl Core {
                 let eids = page.keys().copied().collect();
                 peer.audits.page = page;
                 peer.audits.page_until_ms = now_ms + ANSWER_MS_MAX;
-                self.to_peer(link, PeerFrame::Audit(Audit { eids }));
+                self.tell_peer(link, PeerFrame::Audit(Audit { eids }));
                 return Ok(());
             }
             if peer.audits.pass.is_none() {
@@ -236,7 +236,7 @@ impl Core {
                 }
             }
         }
-        self.to_peer(link, PeerFrame::AuditAnswer(answer));
+        self.tell_peer(link, PeerFrame::AuditAnswer(answer));
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ impl Core {
                     leaves: leaves.by_ref().take(statements.len()).collect(),
                 };
                 let frame = NodeFrame::Accepted(Accepted { submit, proof, mark: mark.clone() });
-                self.to_client(conn, frame);
+                self.tell_client(conn, frame);
             }
         }
     }
@@ -118,12 +118,12 @@ impl Core {
                 let mut rest = split_answers(&mut answers);
                 core::mem::swap(&mut rest, &mut answers);
                 let frame = PeerFrame::Took(Took { answers: rest, mark: mark.clone() });
-                self.to_peer(link, frame);
+                self.tell_peer(link, frame);
             }
         }
         for (link, rows) in core::mem::take(&mut self.batch.statement_rows) {
             let mark = self.mark(txn);
-            self.to_peer(link, PeerFrame::StatementsTook(StatementsTook { rows, mark }));
+            self.tell_peer(link, PeerFrame::StatementsTook(StatementsTook { rows, mark }));
         }
     }
 
@@ -169,11 +169,11 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn to_client(&mut self, conn: ConnId, frame: NodeFrame) {
+    pub(crate) fn tell_client(&mut self, conn: ConnId, frame: NodeFrame) {
         self.effects.push_back(Effect::ToClient { conn, frame, body: bytes::Bytes::new() });
     }
 
-    pub(crate) fn to_peer(&mut self, link: LinkId, frame: PeerFrame) {
+    pub(crate) fn tell_peer(&mut self, link: LinkId, frame: PeerFrame) {
         self.effects.push_back(Effect::ToPeer { link, frame, body: bytes::Bytes::new() });
     }
 }

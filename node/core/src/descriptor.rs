@@ -96,12 +96,12 @@ impl Core {
             let jitter = u64::from(u16::from_be_bytes(self.random())) % 2_000;
             let after_ms = RETURN_MS_MIN + jitter;
             let frame = NodeFrame::Goaway(Goaway { after_ms, refusal: refusal.clone() });
-            self.to_client(conn, frame);
+            self.tell_client(conn, frame);
             self.effects.push_back(Effect::CloseClient { conn });
         }
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
-            self.to_peer(link, PeerFrame::Farewell(Farewell { refusal: refusal.clone() }));
+            self.tell_peer(link, PeerFrame::Farewell(Farewell { refusal: refusal.clone() }));
             self.effects.push_back(Effect::ClosePeer { link });
         }
         Ok(())

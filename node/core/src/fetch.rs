@@ -39,6 +39,13 @@ struct Fetch {
     until_ms: u64,
 }
 
+/// List and bundles of a user here.
+#[derive(Debug, Default)]
+struct OwnUser {
+    lists: Vec<Signed<DeviceList>>,
+    bundles: Vec<Bundle>,
+}
+
 impl Fetches {
     pub(crate) fn forget(&mut self, conn: ConnId) {
         self.open.retain(|_, fetch| fetch.conn != conn);
@@ -70,9 +77,9 @@ impl Core {
         if asked.node == self.node {
             let what = Refusable::Request(asked.request);
             match self.own_user(&asked.name, asked.known_version, asked.with_bundles, txn)? {
-                Some((lists, bundles)) => {
+                Some(OwnUser { lists, bundles }) => {
                     let frame = Bundles { request: asked.request, lists, bundles };
-                    self.to_client(conn, NodeFrame::Bundles(frame));
+                    self.tell_client(conn, NodeFrame::Bundles(frame));
                 }
                 None => self.refuse(conn, what, RefusalCode::UnknownRecipient),
             }
@@ -111,7 +118,7 @@ impl Core {
             known_version: fetch.asked.known_version,
             with_bundles: fetch.asked.with_bundles,
         };
-        self.to_peer(link, PeerFrame::FetchUser(frame));
+        self.tell_peer(link, PeerFrame::FetchUser(frame));
     }
 
     /// A link to a peer is up: asks what waited for it.
@@ -140,7 +147,7 @@ impl Core {
         known: Option<u64>,
         with_bundles: bool,
         txn: &mut dyn Txn,
-    ) -> Result<Option<(Vec<Signed<DeviceList>>, Vec<Bundle>)>, StoreError> {
+    ) -> Result<Option<OwnUser>, StoreError> {
         let Some(row) = schema::get::<AccountRow>(txn, ACCOUNTS, name.as_str().as_bytes())? else {
             return Ok(None);
         };
@@ -155,7 +162,7 @@ impl Core {
                 bundles.extend(self.take_bundle(&device, txn)?);
             }
         }
-        Ok(Some((lists, bundles)))
+        Ok(Some(OwnUser { lists, bundles }))
     }
 
     pub(crate) fn on_fetch_user(
@@ -166,8 +173,8 @@ impl Core {
     ) -> Result<(), StoreError> {
         let found = self.own_user(&asked.name, asked.known_version, asked.with_bundles, txn)?;
         let refusal = found.is_none().then(|| RefusalCode::UnknownRecipient.into());
-        let (lists, bundles) = found.unwrap_or_default();
-        self.to_peer(
+        let OwnUser { lists, bundles } = found.unwrap_or_default();
+        self.tell_peer(
             link,
             PeerFrame::User(User { request: asked.request, refusal, lists, bundles }),
         );
@@ -193,7 +200,7 @@ impl Core {
         self.cache_user(&fetch.asked, &user, txn)?;
         let frame =
             Bundles { request: fetch.asked.request, lists: user.lists, bundles: user.bundles };
-        self.to_client(fetch.conn, NodeFrame::Bundles(frame));
+        self.tell_client(fetch.conn, NodeFrame::Bundles(frame));
         Ok(())
     }
 
@@ -242,7 +249,7 @@ impl Core {
                     let bundles = if asked.with_bundles { known.bundles } else { Vec::new() };
                     let lists = vec![known.list];
                     let frame = Bundles { request: asked.request, lists, bundles };
-                    self.to_client(conn, NodeFrame::Bundles(frame));
+                    self.tell_client(conn, NodeFrame::Bundles(frame));
                 }
                 None => {
                     let what = Refusable::Request(asked.request);

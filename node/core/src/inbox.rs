@@ -133,7 +133,7 @@ impl Core {
         let Some(row) = schema::get::<DeviceRow>(txn, DEVICES, device.as_bytes())? else {
             return Ok(Err(Reason::UnknownRecipient));
         };
-        if !lists.contains_key(&row.account) {
+        if let std::collections::btree_map::Entry::Vacant(unknown) = lists.entry(row.account) {
             let account: Option<AccountRow> =
                 schema::get(txn, ACCOUNTS, row.name.as_str().as_bytes())?;
             let newest = account.map_or(0, |account| account.list_version);
@@ -142,7 +142,7 @@ impl Core {
             } else {
                 Vec::new()
             };
-            lists.insert(row.account, missed);
+            unknown.insert(missed);
         }
         Ok(Ok(device))
     }
@@ -159,7 +159,7 @@ impl Core {
         for device in self.devices_of(account, txn)? {
             if let Some(conn) = self.online.get(&device).copied() {
                 let frame = NodeFrame::NewerLists(NewerLists { lists: lists.clone() });
-                self.to_client(conn, frame);
+                self.tell_client(conn, frame);
             }
         }
         Ok(())

@@ -196,7 +196,7 @@ impl Core {
             yours,
             introductions: self.introductions(),
         };
-        self.to_peer(link, PeerFrame::Hello(hello));
+        self.tell_peer(link, PeerFrame::Hello(hello));
         let (heard_ms, kept_alive_ms) = (self.now_ms, self.now_ms);
         self.links.insert(link, Link { transport, node: None, heard_ms, kept_alive_ms });
     }
@@ -231,7 +231,7 @@ impl Core {
         if !self.links.contains_key(&link) {
             return;
         }
-        self.to_peer(link, PeerFrame::Farewell(Farewell { refusal: code.into() }));
+        self.tell_peer(link, PeerFrame::Farewell(Farewell { refusal: code.into() }));
         self.effects.push_back(Effect::ClosePeer { link });
         self.observe(Observed::Refused(code));
         self.on_peer_closed(link);
@@ -450,7 +450,7 @@ impl Core {
             .collect();
         for link in due {
             let mark = self.mark(txn);
-            self.to_peer(link, PeerFrame::KeepAlive(KeepAlive { mark }));
+            self.tell_peer(link, PeerFrame::KeepAlive(KeepAlive { mark }));
             if let Some(link) = self.links.get_mut(&link) {
                 link.kept_alive_ms = now_ms;
             }

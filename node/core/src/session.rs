@@ -59,7 +59,7 @@ impl Core {
             node: self.node,
             nonce: Nonce(self.random()),
         };
-        self.to_client(conn, NodeFrame::Challenge(challenge.clone()));
+        self.tell_client(conn, NodeFrame::Challenge(challenge.clone()));
         self.sessions.insert(conn, Session::Fresh(challenge));
         if self.draining {
             self.refuse_link(conn, RefusalCode::Draining);
@@ -124,7 +124,7 @@ impl Core {
                 self.on_publish_list(conn, &publish.0, &publish.1, txn)
             }
             ClientInput::Ping { number } => {
-                self.to_client(conn, NodeFrame::Pong(Ping { number }));
+                self.tell_client(conn, NodeFrame::Pong(Ping { number }));
                 Ok(())
             }
         }
@@ -181,7 +181,7 @@ impl Core {
         let transcript = node_transcript(challenge, hello, &welcome);
         welcome.signature =
             self.settings.operational.sign(Purpose::NodeHello, transcript.as_bytes());
-        self.to_client(conn, NodeFrame::Welcome(welcome));
+        self.tell_client(conn, NodeFrame::Welcome(welcome));
         self.greet(conn, hello, &row);
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Core {
         } else {
             NodeFrame::Refused(Refused { what: Refusable::Link(0), refusal: code.into() })
         };
-        self.to_client(conn, frame);
+        self.tell_client(conn, frame);
         self.effects.push_back(Effect::CloseClient { conn });
         self.observe(Observed::Refused(code));
     }
@@ -303,7 +303,7 @@ impl Core {
     pub(crate) fn refuse(&mut self, conn: ConnId, what: Refusable, code: RefusalCode) {
         let after_ms = code.may_retry().then_some(1_000);
         let refusal = Refusal { code, after_ms };
-        self.to_client(conn, NodeFrame::Refused(Refused { what, refusal }));
+        self.tell_client(conn, NodeFrame::Refused(Refused { what, refusal }));
         self.observe(Observed::Refused(code));
     }
 

@@ -147,7 +147,7 @@ impl Core {
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
             peer.statements_cursor = numbers.last().map_or(cursor, |last| last + 1);
             peer.statements_inflight.extend(&numbers);
-            self.to_peer(link, PeerFrame::Statements(Statements { rows: numbers, proofs }));
+            self.tell_peer(link, PeerFrame::Statements(Statements { rows: numbers, proofs }));
         }
     }
 
@@ -190,7 +190,7 @@ impl Core {
             let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
             greeted.notes_cursor = notes.last().map_or(cursor, |last| last + 1);
             greeted.noted.extend(&notes);
-            self.to_client(conn, NodeFrame::Notes(Notes { notes, proofs }));
+            self.tell_client(conn, NodeFrame::Notes(Notes { notes, proofs }));
         }
     }
 
@@ -224,8 +224,11 @@ impl Core {
     }
 }
 
+/// Numbers of rows, and the proofs in them.
+type Packed = (Vec<u64>, Vec<Proof>);
+
 /// Numbers and merged proofs of as many rows as fit into a frame; `None` for no rows.
-fn pack(rows: &[tidings_store::Row]) -> Result<Option<(Vec<u64>, Vec<Proof>)>, StoreError> {
+fn pack(rows: &[tidings_store::Row]) -> Result<Option<Packed>, StoreError> {
     let mut numbers = Vec::with_capacity(rows.len());
     let mut proofs = Vec::with_capacity(rows.len());
     let mut bytes = 0;

@@ -13,6 +13,8 @@ mod peers;
 mod queue;
 mod session;
 mod swarm_task;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

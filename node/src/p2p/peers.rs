@@ -47,9 +47,13 @@ pub(crate) struct Peers<C, P> {
 
 #[derive(Debug)]
 struct Peer<C, P> {
+    /// Those that may carry lanes; one that we are closing does not count any more.
     connections: BTreeSet<C>,
     /// A dial of ours is under way.
     dialling: bool,
+    /// The lanes are asked for on a connection that was there before, perhaps dying; if that
+    /// comes to nothing, a dial may still help.
+    may_dial: bool,
     /// We have asked for lanes on this connection.
     opening: Option<C>,
     link: Option<Link<C>>,
@@ -79,6 +83,7 @@ impl<C, P> Default for Peer<C, P> {
         Self {
             connections: BTreeSet::new(),
             dialling: false,
+            may_dial: false,
             opening: None,
             link: None,
             next: None,
@@ -129,14 +134,21 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         self.wanted.insert(id);
         match peer.connections.last().copied() {
             Some(connection) => {
+                peer.may_dial = true;
                 peer.opening = Some(connection);
                 self.effects.push(Effect::Open(id, connection));
             }
             None => {
+                peer.may_dial = false;
                 peer.dialling = true;
                 self.effects.push(Effect::Dial(id));
             }
         }
+    }
+
+    /// Whether an answer to [`Peers::want`] is due.
+    pub(crate) fn is_wanted(&self, id: &PeerId) -> bool {
+        self.wanted.contains(id)
     }
 
     /// The caller wants no link.
@@ -150,7 +162,10 @@ impl<C: Copy + Ord, P> Peers<C, P> {
                 peer.closing = true;
                 self.effects.push(Effect::End { link: link.number, end: End::AfterFlush });
             }
-            None => self.effects.push(Effect::Disconnect(id)),
+            None => {
+                peer.connections.clear();
+                self.effects.push(Effect::Disconnect(id));
+            }
         }
         if self.wanted.remove(&id) {
             self.fail(id, "closed by this node");
@@ -205,8 +220,10 @@ impl<C: Copy + Ord, P> Peers<C, P> {
 
     /// Our asking for lanes came to nothing.
     pub(crate) fn open_failed(&mut self, id: PeerId, connection: C, why: &str) {
-        if self.peers.get(&id).is_some_and(|peer| peer.opening == Some(connection)) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.opening == Some(connection) {
             // A peer that does not open lanes on it will not do so a moment later either.
+            peer.connections.remove(&connection);
             self.effects.push(Effect::CloseConnection(connection));
             self.not_opened(id, why);
         }
@@ -251,8 +268,10 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         if peer.closing {
             peer.closing = false;
             peer.next = None;
+            peer.connections.clear();
             self.effects.push(Effect::Disconnect(id));
         } else if spoils_connection {
+            peer.connections.remove(&old.connection);
             self.effects.push(Effect::CloseConnection(old.connection));
         }
         self.start_next(id);
@@ -273,7 +292,14 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.opening = None;
         // Another dial of ours may still be under way, and then it answers.
-        if !peer.dialling && self.wanted.remove(&id) {
+        if peer.dialling || !self.wanted.contains(&id) {
+            return;
+        }
+        if std::mem::take(&mut peer.may_dial) {
+            peer.dialling = true;
+            self.effects.push(Effect::Dial(id));
+        } else {
+            self.wanted.remove(&id);
             self.fail(id, why);
         }
     }
@@ -528,6 +554,19 @@ mod tests {
     }
 
     #[test]
+    fn an_old_connection_that_dies_while_opening_is_replaced_by_a_dial() {
+        let globex = PeerId::random();
+        let mut acme = Peers::<u32, ()>::new(PeerId::random());
+        acme.connected(globex, 1);
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
+        acme.disconnected(globex, 1);
+        assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
+        acme.dial_failed(globex, "refused");
+        assert_eq!(acme.take_effects(), [failed(globex, "refused")]);
+    }
+
+    #[test]
     fn a_peer_without_lanes_loses_its_connection() {
         let (mut acme, globex) = acme_wants_globex();
         acme.dialled(globex);
@@ -550,9 +589,8 @@ mod tests {
         assert_eq!(acme.take_effects(), [failed(globex, "the link is being closed")]);
         acme.ended(1, false);
         assert_eq!(acme.take_effects(), [Effect::Disconnect(globex)]);
-        acme.disconnected(globex, 1);
         acme.want(globex);
-        assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
+        assert_eq!(acme.take_effects(), [Effect::Dial(globex)], "not on the dying connection");
     }
 
     #[test]

@@ -139,6 +139,9 @@ impl Session {
             let control = pin!(self.read(control_in, Lane::Control, &reads));
             let bulk = pin!(self.read(bulk_in, Lane::Bulk, &reads));
             match select(control, bulk).await {
+                // A peer that finishes one lane may still have something to say on the other.
+                Either::Left((Ended::LaneClosed { .. }, bulk)) => bulk.await,
+                Either::Right((Ended::LaneClosed { .. }, control)) => control.await,
                 Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
             }
         });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -35,7 +35,7 @@ pub(crate) struct SwarmTask {
     outbox: VecDeque<Report>,
     sessions: JoinSet<Ended>,
     running: BTreeMap<Id, Running>,
-    /// Addresses of the dial commands being carried out, and the dials that came of them.
+    /// Addresses of the dial commands not yet answered, and the dials that came of them.
     addresses: BTreeMap<PeerId, Vec<Multiaddr>>,
     dials: BTreeMap<ConnectionId, PeerId>,
 }
@@ -118,10 +118,10 @@ impl SwarmTask {
         let behaviour = self.swarm.behaviour_mut();
         let answer = match command {
             Command::Dial { peer, addresses } => {
-                self.addresses.insert(peer, configured(&peer, addresses));
                 self.peers.want(peer);
-                self.obey();
-                self.addresses.remove(&peer);
+                if self.peers.is_wanted(&peer) {
+                    self.addresses.insert(peer, configured(&peer, addresses));
+                }
                 None
             }
             Command::Close { peer } => {
@@ -272,13 +272,17 @@ impl SwarmTask {
                     tracing::debug!(%peer, "was not connected");
                 }
             }
-            Effect::Failed { peer, why } => self.report(P2pEvent::DialFailed { peer, why }),
+            Effect::Failed { peer, why } => {
+                self.addresses.remove(&peer);
+                self.report(P2pEvent::DialFailed { peer, why });
+            }
         }
     }
 
     fn dial(&mut self, peer: PeerId) {
-        let addresses = self.addresses.remove(&peer).unwrap_or_default();
-        let options = DialOpts::peer_id(peer).condition(PeerCondition::Disconnected);
+        let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
+        // A connection that is being closed still counts for the swarm, not for us.
+        let options = DialOpts::peer_id(peer).condition(PeerCondition::Always);
         // From a port of its own: two nodes that dial each other from and to the same two ports
         // would meet in one TCP connection that both believe to have dialled.
         let options: DialOpts = if addresses.is_empty() {
@@ -288,22 +292,15 @@ impl SwarmTask {
         };
         let connection = options.connection_id();
         self.dials.insert(connection, peer);
-        match self.swarm.dial(options) {
-            Ok(()) => {}
-            Err(DialError::DialPeerConditionFalse(_)) => {
-                // Just connected; the event is on its way here and will serve this dial.
-                self.dials.remove(&connection);
-                self.peers.dialled(peer);
-            }
-            Err(error) => {
-                self.dials.remove(&connection);
-                self.peers.dial_failed(peer, &chain(&error));
-            }
+        if let Err(error) = self.swarm.dial(options) {
+            self.dials.remove(&connection);
+            self.peers.dial_failed(peer, &chain(&error));
         }
     }
 
     fn start(&mut self, link: u64, peer: PeerId, opener: Opener, pair: Box<Pair>) {
         let dialer = opener == Opener::Us;
+        self.addresses.remove(&peer);
         tracing::info!(link, %peer, dialer, "link up");
         let (session, sender) = Session::new(link, peer, self.events.clone(), &self.limits);
         let (end, told) = oneshot::channel();
