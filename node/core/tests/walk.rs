@@ -1,0 +1,393 @@
+//! One message from alice at acme to bob at globex, through two real cores on memory stores, with
+//! devices that are nothing but keys. Faults, time and the real clients are the simulator's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use tidings_core::{
+    Core,
+    effect::Effect,
+    event::{AdminCommand, AdminToken, ConnId, Event, LinkId},
+    ingress::{Read, read_client_frame, read_peer_frame},
+    schema::SCHEMA,
+    settings::Settings,
+};
+use tidings_protocol::{
+    address::UserName,
+    client_frame::{
+        ClientFrame, InviteSecret, Join, NodeFrame, Noted, Received, ReceivedItem, Submit,
+    },
+    codec,
+    descriptor::Delegation,
+    device_list::{Device, DeviceList, list_hash},
+    envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
+    frame::Frame,
+    hello::{ClientHello, Mark, client_transcript},
+    id::{BootId, DeviceId, NodeId, Nonce, SubmitId, timed_id},
+    key::{Purpose, SecretKey, Signature, X25519Key},
+    limits,
+    signed::Signed,
+    statement::{Claim, Proof, Signer, Stance, Statement},
+};
+use tidings_store::{Counters, MemDisk, MemStore, Opening, Store};
+
+const NOW_MS: u64 = 1_790_000_000_000;
+
+struct Node {
+    core: Core,
+    store: MemStore,
+    id: NodeId,
+    to_clients: BTreeMap<ConnId, VecDeque<(NodeFrame, Bytes)>>,
+    to_peer: VecDeque<Frame>,
+    dials: Vec<NodeId>,
+}
+
+impl Node {
+    fn open(seed: u8, disk: &MemDisk, boot: u8) -> Self {
+        let root = SecretKey::from_seed(&[seed; 32]);
+        let operational = SecretKey::from_seed(&[seed + 1; 32]);
+        let id = NodeId::of(&root.public());
+        let delegation = Delegation {
+            node: id,
+            serial: 1,
+            operational: operational.public(),
+            sealing: X25519Key([0; 32]),
+            custodians: Vec::new(),
+            domains: Vec::new(),
+            not_after_ms: NOW_MS * 2,
+        };
+        let settings = Settings::new(operational, Signed::new(&delegation, &root));
+        let opening =
+            Opening { boot: tidings_store::BootId([boot; 16]), incarnation: u64::from(seed) };
+        let mut store = MemStore::open(disk, SCHEMA, opening).unwrap();
+        let lineage = store.lineage().clone();
+        let mut core = None;
+        store
+            .batch(&mut |txn| {
+                let mut opened =
+                    Core::open(settings.clone(), &lineage, [boot; 32], NOW_MS, txn).unwrap();
+                opened.finish(NOW_MS, txn)?;
+                core = Some(opened);
+                Ok(())
+            })
+            .unwrap();
+        let (to_clients, to_peer, dials) = (BTreeMap::new(), VecDeque::new(), Vec::new());
+        let core = core.unwrap();
+        let mut node = Self { core, store, id, to_clients, to_peer, dials };
+        let peer_id = Bytes::from(vec![seed; 34]);
+        node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
+        node
+    }
+
+    fn give(&mut self, events: impl IntoIterator<Item = Event>) {
+        let events: Vec<Event> = events.into_iter().collect();
+        let core = &mut self.core;
+        self.store
+            .batch(&mut |txn| {
+                for event in events.clone() {
+                    core.handle(event, NOW_MS, txn)?;
+                }
+                core.finish(NOW_MS, txn)
+            })
+            .unwrap();
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::ToClient { conn, frame, body } => {
+                    self.to_clients.entry(conn).or_default().push_back((frame, body));
+                }
+                Effect::ToPeer { frame, body, .. } => {
+                    let header = codec::encode(&frame).into();
+                    self.to_peer.push_back(Frame { header, body });
+                }
+                Effect::Dial { node, .. } | Effect::Lookup { node } => self.dials.push(node),
+                Effect::CloseClient { .. }
+                | Effect::ClosePeer { .. }
+                | Effect::Publish { .. }
+                | Effect::AdminReply { .. }
+                | Effect::Observed(_) => {}
+            }
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, frame: &ClientFrame, body: Bytes) {
+        let frame = Frame { header: codec::encode(frame).into(), body };
+        match read_client_frame(&frame) {
+            Read::Input(input) => self.give([Event::Client { conn, input }]),
+            other => panic!("the frame was not taken: {other:?}"),
+        }
+    }
+
+    fn next(&mut self, conn: ConnId) -> (NodeFrame, Bytes) {
+        self.to_clients.get_mut(&conn).and_then(VecDeque::pop_front).expect("a frame")
+    }
+}
+
+/// Carries frames both ways until none is left.
+fn settle(one: &mut Node, other: &mut Node) {
+    let link = LinkId(1);
+    loop {
+        let events = |frames: &mut VecDeque<Frame>| -> Vec<Event> {
+            frames
+                .drain(..)
+                .map(|frame| match read_peer_frame(&frame, NOW_MS) {
+                    Read::Input(input) => Event::Peer { link, input },
+                    other => panic!("the frame was not taken: {other:?}"),
+                })
+                .collect()
+        };
+        let (to_other, to_one) = (events(&mut one.to_peer), events(&mut other.to_peer));
+        if to_other.is_empty() && to_one.is_empty() {
+            return;
+        }
+        other.give(to_other);
+        one.give(to_one);
+    }
+}
+
+fn connect(one: &mut Node, one_seed: u8, other: &mut Node, other_seed: u8) {
+    let transport = |seed: u8| Bytes::from(vec![seed; 34]);
+    let link = LinkId(1);
+    one.give([Event::PeerConnected { link, transport: transport(other_seed), dialer: true }]);
+    other.give([Event::PeerConnected { link, transport: transport(one_seed), dialer: false }]);
+    settle(one, other);
+}
+
+struct Phone {
+    key: SecretKey,
+    conn: ConnId,
+    list: Signed<DeviceList>,
+}
+
+impl Phone {
+    fn join(node: &mut Node, name: &str, seed: u8) -> Self {
+        let account = SecretKey::from_seed(&[seed; 32]);
+        let key = SecretKey::from_seed(&[seed + 1; 32]);
+        let device = Device {
+            key: key.public(),
+            identity: X25519Key([seed; 32]),
+            added_ms: NOW_MS,
+            label: "phone".into(),
+        };
+        let list = DeviceList {
+            identity: account.public(),
+            node: node.id,
+            name: UserName::parse(name).unwrap(),
+            version: 0,
+            previous: None,
+            devices: vec![device],
+            issued_ms: NOW_MS,
+            signer: None,
+        };
+        let list = Signed::new(&list, &account);
+        let secret = InviteSecret([seed; 16]);
+        let command = AdminCommand::Invite { secret, uses: 1, life_ms: 60_000 };
+        node.give([Event::Admin { token: AdminToken(0), command }]);
+        let conn = ConnId(u64::from(seed));
+        node.give([Event::ClientConnected { conn }]);
+        let (NodeFrame::Challenge(challenge), _) = node.next(conn) else { panic!("no challenge") };
+        let proof = key.sign(Purpose::Join, challenge.nonce.as_bytes());
+        let join = Join { request: 1, invite: secret, list: list.clone(), proof };
+        node.send(conn, &ClientFrame::Join(join), Bytes::new());
+        assert!(matches!(node.next(conn).0, NodeFrame::Joined(_)));
+        let mut hello = ClientHello {
+            version: limits::PROTOCOL_VERSION,
+            node: node.id,
+            device: DeviceId::of(&key.public()),
+            nonce: Nonce([seed; 32]),
+            yours: None,
+            mine: mark(1),
+            signature: Signature([0; 64]),
+        };
+        let transcript = client_transcript(&challenge, &hello);
+        hello.signature = key.sign(Purpose::ClientHello, transcript.as_bytes());
+        node.send(conn, &ClientFrame::Hello(hello), Bytes::new());
+        assert!(matches!(node.next(conn).0, NodeFrame::Welcome(_)));
+        Self { key, conn, list }
+    }
+
+    fn envelope(&self, from: NodeId, to: NodeId, number: u64) -> EnvelopeHead {
+        let header = Header {
+            version: limits::PROTOCOL_VERSION,
+            origin: from,
+            destination: to,
+            created_ms: NOW_MS,
+            expires_ms: NOW_MS + limits::MESSAGE_LIFE_MS_MAX,
+            class: Class::Message,
+        };
+        let target = Target {
+            to: Recipient::Device(DeviceId::of(&self.key.public())),
+            auth: None,
+            list_version: 0,
+            list_hash: list_hash(&self.list),
+            part: Bytes::from(number.to_be_bytes().to_vec()),
+        };
+        EnvelopeHead { header, targets: vec![target] }
+    }
+
+    fn submit(&self, from: &mut Node, head: EnvelopeHead, number: u64) {
+        let [.., a, b] = number.to_be_bytes();
+        let submit = SubmitId(timed_id(NOW_MS, [a, b, 0, 0, 0, 0, 0, 0, 0, 0]));
+        let frame = ClientFrame::Submit(Submit { submit, heads: vec![head], mine: mark(number) });
+        from.send(self.conn, &frame, Bytes::from_static(b"sealed"));
+    }
+
+    /// Takes everything that was delivered and acknowledges it in one frame.
+    fn receive(&self, node: &mut Node) -> usize {
+        let (mut items, mut statements) = (Vec::new(), Vec::new());
+        while let Some((frame, body)) =
+            node.to_clients.get_mut(&self.conn).and_then(VecDeque::pop_front)
+        {
+            let NodeFrame::Deliver(deliver) = frame else { continue };
+            let copy = deliver.target.copy_id(&deliver.header.hash(), &shared_hash(&body));
+            items.push(ReceivedItem { inbox: deliver.inbox, copy });
+            statements.push(Statement {
+                claim: Claim::Delivered,
+                eid: deliver.eid,
+                copy: Some(copy),
+                at_ms: NOW_MS,
+                reason: None,
+                until_ms: None,
+            });
+        }
+        let count = items.len();
+        let signer = Signer { key: self.key.public(), node: None, version: 0 };
+        let stance = Stance { signer, incarnation: 1, boot: BootId([1; 16]) };
+        if let Some(proof) = Proof::sign(&statements, &stance, &[7; 32], &self.key) {
+            let frame = ClientFrame::Received(Received { items, proof });
+            node.send(self.conn, &frame, Bytes::new());
+        }
+        count
+    }
+
+    /// Takes and acknowledges every note; returns the claims.
+    fn notes(&self, node: &mut Node) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        while let Some((frame, _)) =
+            node.to_clients.get_mut(&self.conn).and_then(VecDeque::pop_front)
+        {
+            let NodeFrame::Notes(notes) = frame else { continue };
+            for proof in &notes.proofs {
+                claims.extend(proof.check().unwrap().statements.iter().map(|(s, _)| s.claim));
+            }
+            let noted = ClientFrame::Noted(Noted { notes: notes.notes });
+            node.send(self.conn, &noted, Bytes::new());
+        }
+        claims
+    }
+}
+
+fn mark(commit: u64) -> Mark {
+    Mark { boot: BootId([3; 16]), commit }
+}
+
+struct Pair {
+    acme: Node,
+    globex: Node,
+    globex_disk: MemDisk,
+    alice: Phone,
+    bob: Phone,
+}
+
+fn pair() -> Pair {
+    let globex_disk = MemDisk::new();
+    let mut acme = Node::open(10, &MemDisk::new(), 1);
+    let mut globex = Node::open(20, &globex_disk, 2);
+    let alice = Phone::join(&mut acme, "alice", 30);
+    let bob = Phone::join(&mut globex, "bob", 40);
+    Pair { acme, globex, globex_disk, alice, bob }
+}
+
+fn pending(node: &Node) -> Counters {
+    node.store.counters()
+}
+
+#[test]
+fn a_message_walks_there_and_its_tick_walks_back() {
+    let Pair { mut acme, mut globex, alice, bob, .. } = pair();
+    let head = bob.envelope(acme.id, globex.id, 1);
+    alice.submit(&mut acme, head, 1);
+    assert!(matches!(acme.next(alice.conn).0, NodeFrame::Accepted(_)));
+    assert_eq!(acme.dials, [globex.id], "an unknown node is looked up");
+    connect(&mut acme, 10, &mut globex, 20);
+    assert_eq!(bob.receive(&mut globex), 1);
+    settle(&mut acme, &mut globex);
+    assert_eq!(alice.notes(&mut acme), [Claim::Delivered]);
+    assert_eq!(bob.receive(&mut globex), 0, "nothing is left");
+}
+
+#[test]
+fn the_same_submission_gets_the_same_answer_and_another_one_a_conflict() {
+    let Pair { mut acme, globex, alice, bob, .. } = pair();
+    for _ in 0..2 {
+        let head = bob.envelope(acme.id, globex.id, 1);
+        alice.submit(&mut acme, head, 1);
+        assert!(matches!(acme.next(alice.conn).0, NodeFrame::Accepted(_)));
+    }
+    let head = bob.envelope(acme.id, globex.id, 2);
+    alice.submit(&mut acme, head, 1);
+    assert!(matches!(acme.next(alice.conn).0, NodeFrame::Refused(_)));
+}
+
+#[test]
+fn a_node_that_was_rolled_back_gets_everything_again() {
+    let Pair { mut acme, mut globex, globex_disk, alice, bob } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    let image = globex_disk.image();
+    let head = bob.envelope(acme.id, globex.id, 1);
+    alice.submit(&mut acme, head, 1);
+    settle(&mut acme, &mut globex);
+    drop(globex);
+    globex_disk.restore(&image);
+    let mut globex = Node::open(20, &globex_disk, 5);
+    acme.give([Event::PeerClosed { link: LinkId(1) }]);
+    // Acme's mark tells globex that it was rolled back; it breaks the link and starts afresh.
+    connect(&mut acme, 10, &mut globex, 20);
+    acme.to_peer.clear();
+    globex.to_peer.clear();
+    acme.give([Event::PeerClosed { link: LinkId(1) }]);
+    globex.give([Event::PeerClosed { link: LinkId(1) }]);
+    connect(&mut acme, 10, &mut globex, 20);
+    let conn = ConnId(77);
+    globex.give([Event::ClientConnected { conn }]);
+    let (NodeFrame::Challenge(challenge), _) = globex.next(conn) else { panic!("no challenge") };
+    let mut hello = ClientHello {
+        version: limits::PROTOCOL_VERSION,
+        node: globex.id,
+        device: DeviceId::of(&bob.key.public()),
+        nonce: Nonce([9; 32]),
+        yours: None,
+        mine: mark(2),
+        signature: Signature([0; 64]),
+    };
+    let transcript = client_transcript(&challenge, &hello);
+    hello.signature = bob.key.sign(Purpose::ClientHello, transcript.as_bytes());
+    globex.send(conn, &ClientFrame::Hello(hello), Bytes::new());
+    let (NodeFrame::Welcome(welcome), _) = globex.next(conn) else { panic!("no welcome") };
+    assert_ne!(welcome.incarnation, 20, "a new incarnation");
+    let bob = Phone { conn, ..bob };
+    assert_eq!(bob.receive(&mut globex), 1);
+    settle(&mut acme, &mut globex);
+    assert!(alice.notes(&mut acme).contains(&Claim::Delivered));
+}
+
+#[test]
+fn rows_and_commits_per_message_stay_within_the_budget() {
+    let Pair { mut acme, mut globex, alice, bob, .. } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    let (acme_before, globex_before) = (pending(&acme), pending(&globex));
+    let messages = 50;
+    for number in 1..=messages {
+        let head = bob.envelope(acme.id, globex.id, number);
+        alice.submit(&mut acme, head, number);
+    }
+    settle(&mut acme, &mut globex);
+    assert_eq!(bob.receive(&mut globex), usize::try_from(messages).unwrap());
+    settle(&mut acme, &mut globex);
+    let _claims = alice.notes(&mut acme);
+    settle(&mut acme, &mut globex);
+    let (acme, globex) = (pending(&acme) - acme_before, pending(&globex) - globex_before);
+    // The rows are the cost of a node; this is the schema's budget, batch overhead included.
+    println!("origin: {acme:?}\ndestination: {globex:?}");
+    assert!(acme.puts <= 7 * messages && acme.deletes <= 3 * messages);
+    assert!(globex.puts <= 6 * messages && globex.deletes <= 3 * messages);
+}
