@@ -31,11 +31,11 @@ pub mod party;
 pub mod pqxdh;
 pub mod prekeys;
 pub mod sealer;
+#[cfg(test)]
+mod sealer_test;
 pub mod session;
 pub mod session_signature;
 mod sessions;
-#[cfg(test)]
-mod sealer_test;
 #[cfg(any(test, feature = "stub-sealer"))]
 pub mod stub;
 pub mod suite;
