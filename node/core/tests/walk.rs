@@ -1,6 +1,7 @@
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "helpers of tests")]
 //! One message from alice at acme to bob at globex, through two real cores on memory stores, with
 //! devices that are nothing but keys. Faults, time and the real clients are the simulator's.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, VecDeque};
 
