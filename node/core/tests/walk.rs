@@ -1,7 +1,14 @@
 //! One message from alice at acme to bob at globex, through two real cores on memory stores, with
 //! devices that are nothing but keys. Faults, time and the real clients are the simulator's.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "helpers of tests; the rows are printed for whoever asks"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 
