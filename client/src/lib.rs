@@ -29,9 +29,9 @@ mod status;
 mod vault;
 
 pub use account::Identity;
-pub use machine::{ClientCore, OpenClientError, Opening};
 pub use event::{ClientEffect, ClientEvent};
-pub use query::MessageView;
+pub use machine::{ClientCore, OpenClientError, Opening};
+pub use query::{MessageView, PeerView, StatusView};
 pub use schema::SCHEMA;
 
 /// What a device has counted since it was opened.

@@ -1,0 +1,166 @@
+//! This device's store was rolled back: it takes a new id before it seals anything, so that no key,
+//! number or nonce is ever used twice. Needs the right to sign device lists; else it stops.
+
+use tidings_protocol::{client_frame::ClientFrame, client_frame::PublishList, key::SecretKey};
+use tidings_store::{StoreError, Txn, prefix_end};
+
+use crate::{
+    account::listed,
+    crypto::{DeviceSecrets, Sealer},
+    event::{CloseWhy, StopWhy, Warning},
+    link::Request,
+    machine::{ClientCore, number},
+    outbox::Queues,
+    rows::{MessageKey, MessageRow, OutboxRow, Replacement, Work},
+    schema::{DEVICES, MESSAGES, OUTBOX, SEALED, TAGS},
+};
+
+impl<S: Sealer> ClientCore<S> {
+    /// Draws the new device, brings the own lists up to date, publishes the one that names it.
+    pub(crate) fn replace_device(
+        &mut self,
+        txn: &mut dyn Txn,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        if self.account.replacement.is_none() {
+            self.warn(Warning::DeviceRolledBack);
+            let fresh = DeviceSecrets::generate(&mut self.rng);
+            let device = fresh.to_bytes().to_vec();
+            self.account.replacement = Some(Replacement { device, list: None });
+            self.save_account(txn)?;
+        }
+        let Some(session) = self.link.session() else { return Ok(()) };
+        if session.list_version > self.own_list.list.version {
+            // Lists that were published after the image was taken; the answer leads back here.
+            return self.fetch(txn, self.own_key, false);
+        }
+        let list = match self.replacement_list(now_ms) {
+            Some(list) => list,
+            None => {
+                self.stop(StopWhy::RolledBack);
+                return Ok(());
+            }
+        };
+        if let Some(replacement) = &mut self.account.replacement {
+            replacement.list = Some(list.clone());
+        }
+        self.save_account(txn)?;
+        let request = self.number_request();
+        self.requests.insert(request, Request::Replacement);
+        self.to_node(ClientFrame::PublishList(PublishList { request, list }));
+        Ok(())
+    }
+
+    fn replacement_list(
+        &self,
+        now_ms: u64,
+    ) -> Option<tidings_protocol::signed::Signed<tidings_protocol::device_list::DeviceList>> {
+        let replacement = self.account.replacement.as_ref()?;
+        if let Some(list) = &replacement.list
+            && list.peek().is_ok_and(|list| list.version == self.own_list.list.version + 1)
+        {
+            return Some(list.clone());
+        }
+        let fresh = DeviceSecrets::from_bytes(&replacement.device).ok()?;
+        let old = self.own_list.device(&self.device)?;
+        let mut devices = self.own_list.list.devices.clone();
+        devices.retain(|device| device.id() != self.device);
+        devices.push(listed(&fresh, &old.label, now_ms));
+        self.identity.next_list(devices, now_ms)
+    }
+
+    /// The new list is in force: from here on this is another device.
+    pub(crate) fn become_replacement(
+        &mut self,
+        txn: &mut dyn Txn,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Some(replacement) = self.account.replacement.take() else { return Ok(()) };
+        let fresh = DeviceSecrets::from_bytes(&replacement.device).map_err(StoreError::work)?;
+        self.account.device.clone_from(&replacement.device);
+        self.identity.device = fresh;
+        self.device = self.identity.device_id();
+        self.key = SecretKey::from_seed(self.identity.device.signing_seed());
+        let mut lists = self.account.lists.clone();
+        lists.extend(replacement.list);
+        self.renew_subkey();
+        self.take_own_lists(txn, lists)?;
+        if let Some(local) = self.identity.local() {
+            self.local = local;
+        }
+        self.prekeys = self.sealer.create_prekeys(now_ms).map_err(StoreError::work)?;
+        self.save_prekeys(txn)?;
+        self.forget_sessions(txn)?;
+        self.unseal_outbox(txn)?;
+        // The node has no mark of the new device, and what we hold of the node's may be too old.
+        self.close(CloseWhy::NewDeviceId);
+        Ok(())
+    }
+
+    /// The old subkey names a device that is gone; whoever holds the account key makes a new one.
+    fn renew_subkey(&mut self) {
+        use tidings_protocol::{device_list::SubkeyCertificate, id::AccountId, signed::Signed};
+        let subkey = self.identity.aik.as_ref().map(|aik| {
+            let subkey = SecretKey::from_seed(&crate::account::draw(&mut self.rng));
+            let certificate = SubkeyCertificate {
+                account: AccountId::of(&aik.public()),
+                subkey: subkey.public(),
+                device: self.device,
+            };
+            (subkey, Signed::new(&certificate, aik))
+        });
+        self.identity.subkey = subkey;
+        self.account.subkey = self.identity.to_row(true).subkey;
+    }
+
+    fn forget_sessions(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        self.bundles.clear();
+        self.without_bundle.clear();
+        for table in [TAGS, DEVICES] {
+            loop {
+                let rows = txn.range(table, &[], &prefix_end(&[]), 1_000)?;
+                if rows.is_empty() {
+                    break;
+                }
+                for (key, _) in rows {
+                    txn.delete(table, &key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Texts that are not final are sealed afresh; read marks and repairs of the old device are not.
+    fn unseal_outbox(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        self.queues = Queues::default();
+        self.expiries.clear();
+        let mut from = Vec::new();
+        loop {
+            let rows = txn.range(OUTBOX, &from, &prefix_end(&[]), 1_000)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = [last.as_slice(), &[0]].concat();
+            for (key, sealed) in rows {
+                let mut row: OutboxRow = self.vault.open(OUTBOX, &key, &sealed)?;
+                txn.delete(SEALED, &key)?;
+                let Work::Text { msg, .. } = &row.work else {
+                    txn.delete(OUTBOX, &key)?;
+                    continue;
+                };
+                let message = MessageKey { peer: row.peer, msg: *msg, mine: true };
+                if let Some(mut text) = self.get::<MessageRow>(txn, MESSAGES, &message.bytes())? {
+                    text.content = None;
+                    text.sequence = 0;
+                    text.targets.clear();
+                    self.put(txn, MESSAGES, &message.bytes(), &text)?;
+                }
+                row.sealed = false;
+                row.accepted = false;
+                row.unsettled.clear();
+                self.put(txn, OUTBOX, &key, &row)?;
+                let seq = number(&key)?;
+                self.expiries.insert((row.expires_ms, seq));
+                self.queues.restore(seq, &row);
+            }
+        }
+    }
+}
