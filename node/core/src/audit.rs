@@ -16,6 +16,7 @@ use crate::{
     Core,
     effect::Observed,
     event::LinkId,
+    outbox::RESEND_MAX,
     schema::{self, SEEN, SeenRow},
     settings::Sabotage,
 };
@@ -144,7 +145,9 @@ impl Core {
             peer.audits.pass = None;
         }
         peer.audits.start(now_ms, peer.sent);
-        while let Some((next, last)) = peer.audits.pass {
+        while let Some((next, last)) = peer.audits.pass
+            && peer.resend.len() < RESEND_MAX
+        {
             let rows = Self::outbox_eids(txn, peer.number, next, PAGE_ROWS)?;
             let is_last = rows.len() < PAGE_ROWS;
             let beyond = rows.last().map_or(u64::MAX, |(lsn, _)| lsn + 1);

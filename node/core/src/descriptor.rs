@@ -57,7 +57,9 @@ impl Core {
             return Ok(());
         }
         self.own.transports = vec![transport];
-        self.sign_descriptor(NodeState::Serving, txn)
+        self.sign_descriptor(NodeState::Serving, txn)?;
+        self.wake_wanted();
+        Ok(())
     }
 
     pub(crate) fn tick_descriptor(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {

@@ -2,20 +2,21 @@
 //! sender. Ids grow with time, so the default life needs no index; shorter ones have their own.
 
 use tidings_protocol::{
+    codec,
     envelope::Header,
     id::{DeviceId, Eid},
     limits,
-    statement::{Claim, Reason},
+    statement::{Claim, Proof, Reason, Statement},
 };
-use tidings_store::{StoreError, Txn, prefix_end};
+use tidings_store::{StoreError, Table, Txn, prefix_end};
 
 use crate::{
     Core,
     effect::Observed,
     inbox::Hop,
     schema::{
-        self, BODIES, DEAD, DEVICES, DeadRow, EXPIRY, Ended, ExpiryKind, INVITES, InviteRow, OUT,
-        OutRow, SEEN, SUBMITS, SeenRow, SubmitRow, device_key,
+        self, BODIES, DEAD, DEVICES, DeadRow, EXPIRY, Ended, ExpiryKind, INVITES, InviteRow, NOTES,
+        OUT, OutRow, SEEN, STATEMENTS, SUBMITS, SeenRow, SubmitRow, device_key,
     },
 };
 
@@ -23,8 +24,8 @@ use crate::{
 const SWEEP_ROWS: usize = 256;
 /// How long a node remembers what it has seen after it expired: a day.
 const REMEMBER_MS: u64 = 24 * 3600 * 1000;
-/// How long dead letters are kept: 30 days.
-const DEAD_ROWS_MAX: usize = 10_000;
+/// Invites looked at in one sweep.
+const INVITES_MAX: usize = 10_000;
 
 /// Whether an envelope needs a row in the expiry index.
 pub(crate) const fn has_short_life(header: &Header) -> bool {
@@ -38,6 +39,7 @@ impl Core {
         is_busy |= self.sweep_out(txn)?;
         is_busy |= self.sweep_seen(txn)?;
         self.sweep_submits(txn)?;
+        self.sweep_statements(txn)?;
         self.sweep_invites(txn)?;
         Ok(is_busy)
     }
@@ -172,6 +174,7 @@ impl Core {
             return Ok(());
         };
         self.timers.submits_cursor = prefix_end(&device);
+        self.sweep_proofs(NOTES, &device, txn)?;
         let mut rows = txn.range(SUBMITS, &device, &prefix_end(&device), SWEEP_ROWS)?;
         // The newest row stays: it holds the mark by which a rolled-back device is noticed.
         if rows.len() < SWEEP_ROWS {
@@ -187,8 +190,47 @@ impl Core {
         Ok(())
     }
 
+    /// Statements for peers that do not come back, peer by peer.
+    fn sweep_statements(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let from = self.timers.statements_cursor;
+        let next = self.peers.values().map(|peer| peer.number).filter(|n| *n > from).min();
+        self.timers.statements_cursor = next.unwrap_or(0);
+        let Some(number) = next else { return Ok(()) };
+        let deleted = self.sweep_proofs(STATEMENTS, &number.to_be_bytes(), txn)?;
+        let Some(node) = self.numbers.get(&number).copied() else { return Ok(()) };
+        if let Some(peer) = self.peers.get_mut(&node).filter(|_| deleted > 0) {
+            peer.statements = peer.statements.saturating_sub(deleted);
+            self.batch.peer_rows.insert(node);
+        }
+        Ok(())
+    }
+
+    /// Deletes the oldest proofs of one queue whose statements nobody needs any more.
+    fn sweep_proofs(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        txn: &mut dyn Txn,
+    ) -> Result<u64, StoreError> {
+        let oldest = self.now_ms.saturating_sub(limits::MESSAGE_LIFE_MS_MAX + REMEMBER_MS);
+        let mut deleted = 0;
+        for (key, bytes) in txn.range(table, prefix, &prefix_end(prefix), SWEEP_ROWS)? {
+            let proof: Proof = schema::decode(&bytes)?;
+            let statement = proof.leaves.first().map(|leaf| &leaf.statement);
+            let at_ms = statement
+                .and_then(|bytes| codec::decode::<Statement>(bytes).ok())
+                .map_or(0, |statement| statement.at_ms);
+            if at_ms > oldest {
+                break;
+            }
+            txn.delete(table, &key)?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
     fn sweep_invites(&self, txn: &mut dyn Txn) -> Result<(), StoreError> {
-        for (key, bytes) in txn.range(INVITES, &[], &[0xff; 33], DEAD_ROWS_MAX)? {
+        for (key, bytes) in txn.range(INVITES, &[], &[0xff; 33], INVITES_MAX)? {
             let row: InviteRow = schema::decode(&bytes)?;
             if row.uses_left == 0 || row.expires_ms <= self.now_ms {
                 txn.delete(INVITES, &key)?;

@@ -21,7 +21,7 @@ const PUMP_ROWS: usize = 128;
 /// Rows sent in one batch to one peer, so that peers take turns.
 const TURN_ROWS: usize = 1_024;
 /// Envelopes that a peer may have told us to send again later; at more, nothing new is sent to it.
-const RESEND_MAX: usize = 4_096;
+pub(crate) const RESEND_MAX: usize = 4_096;
 /// How long to wait when a peer gives no time itself.
 const RESEND_AFTER_MS: u64 = 5_000;
 

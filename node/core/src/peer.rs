@@ -214,8 +214,8 @@ impl Core {
     }
 
     pub(crate) fn on_peer_closed(&mut self, link: LinkId) {
-        let node = self.links.remove(&link).and_then(|link| link.node);
-        let Some(node) = node else { return };
+        let Some(Link { node, transport, .. }) = self.links.remove(&link) else { return };
+        let Some(node) = node else { return self.on_ungreeted_closed(&transport) };
         let now_ms = self.now_ms;
         if let Some(peer) = self.peers.get_mut(&node)
             && peer.link == Some(link)
@@ -224,6 +224,28 @@ impl Core {
             // A link that worked and broke is tried again soon, not at once: both sides would.
             peer.retry.next_ms = Some(now_ms + 250);
         }
+    }
+
+    /// A link that broke before its greeting was an attempt that failed.
+    fn on_ungreeted_closed(&mut self, transport: &[u8]) {
+        let dialled = self
+            .peers
+            .iter()
+            .find(|(_, peer)| {
+                peer.retry.dialing_until_ms.is_some()
+                    && peer.descriptor.as_ref().is_some_and(|(_, d)| d.has_transport(transport))
+            })
+            .map(|(node, _)| *node);
+        if let Some(node) = dialled {
+            self.on_dial_failed(&node);
+        }
+    }
+
+    /// Peers to which there is something to say.
+    pub(crate) fn wake_wanted(&mut self) {
+        let wanted: Vec<NodeId> =
+            self.peers.keys().filter(|node| self.wants(node)).copied().collect();
+        self.batch.peers.extend(wanted);
     }
 
     /// Ends a link with a reason.
@@ -404,7 +426,9 @@ impl Core {
             .descriptor
             .as_ref()
             .is_some_and(|(_, known)| known.addresses.state == NodeState::Retired);
-        if peer.link.is_some() || is_under_way || !is_due || is_retired || self.draining {
+        // Without a descriptor of our own we could not greet; `on_listening` comes back to this.
+        let is_mute = self.draining || self.own.current().is_none();
+        if peer.link.is_some() || is_under_way || !is_due || is_retired || is_mute {
             return;
         }
         peer.retry.dialing_until_ms = Some(now_ms + DIAL_MS_MAX);
@@ -489,7 +513,7 @@ impl Core {
             .map(|link| link.keep_alive_ms().min(link.heard_ms + limits::LINK_SILENCE_MS_MAX + 1));
         let peers = self.peers.iter().filter_map(|(node, peer)| match peer.link {
             Some(_) => peer.resend_deadline().into_iter().chain(peer.audits.deadline()).min(),
-            None if self.draining => None,
+            None if self.draining || self.own.current().is_none() => None,
             None if self.wants(node) => Some(peer.retry.next_ms.unwrap_or(self.now_ms)),
             None => peer.retry.dialing_until_ms,
         });

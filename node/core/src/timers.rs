@@ -18,11 +18,18 @@ pub(crate) struct Timers {
     pub(crate) seen_cursor: Vec<u8>,
     /// Where the sweep of [`crate::schema::SUBMITS`] goes on.
     pub(crate) submits_cursor: Vec<u8>,
+    /// Number of the peer whose statements were swept last.
+    pub(crate) statements_cursor: u32,
 }
 
 impl Timers {
     pub(crate) const fn starting_at(now_ms: u64) -> Self {
-        Self { sweep_ms: now_ms + SWEEP_MS, seen_cursor: Vec::new(), submits_cursor: Vec::new() }
+        Self {
+            sweep_ms: now_ms + SWEEP_MS,
+            seen_cursor: Vec::new(),
+            submits_cursor: Vec::new(),
+            statements_cursor: 0,
+        }
     }
 }
 
