@@ -1,0 +1,2 @@
+//! The simulator on the command line. See `--help`.
+fn main() {}

@@ -1,0 +1,131 @@
+//! Every frame between two nodes, whole and broken.
+
+use bytes::Bytes;
+use tidings_protocol::{
+    codec,
+    hello::PeerHello,
+    id::Eid,
+    peer_frame::{
+        Answer, Audit, AuditAnswer, Farewell, FetchUser, KeepAlive, PeerFrame, Statements,
+        StatementsTook, Took, User,
+    },
+    refusal::{Refusal, RefusalCode},
+};
+
+use super::{
+    Case,
+    cast::{
+        accepted, bundle, delivered, descriptor, fill, head, ids, list_0, list_1, mark, name,
+        one_time, signed_list,
+    },
+    cbor,
+    frames_client::{any_union, frame_cases},
+};
+
+const RULE: &str = "peer_frame";
+
+type Sample = (&'static str, &'static str, PeerFrame);
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut all: Vec<Case> = [links(), envelopes(), users()]
+        .concat()
+        .iter()
+        .flat_map(|(reason, why, frame)| frame_cases(RULE, reason, why, frame))
+        .collect();
+    all.extend(any_union(RULE));
+    let audit = codec::encode(&PeerFrame::Audit(Audit { eids: vec![ids().0] }));
+    let eids = |reason: &str, why: &str, value: &[u8]| {
+        Case::new(RULE, reason, "malformed", why, cbor::with_first_value(&audit, 2, value))
+    };
+    all.extend([
+        eids("audit_short_eid", "An id of 23 bytes.", &[&[0x81, 0x57][..], &[1; 23]].concat()),
+        eids("audit_long_eid", "An id of 25 bytes.", &[&[0x81, 0x58, 25][..], &[1; 25]].concat()),
+        eids("audit_text_eid", "An id as text.", &[&[0x81, 0x78, 24][..], &[b'a'; 24]].concat()),
+        eids("audit_giant_array", "2^32 - 1 ids are claimed.", &[0x9a, 255, 255, 255, 255]),
+        eids("audit_map", "A map for an array.", &[0xa0]),
+    ]);
+    all
+}
+
+fn hello(yours: bool) -> PeerFrame {
+    PeerFrame::Hello(PeerHello {
+        version: 1,
+        descriptor: Bytes::from(descriptor().encode()),
+        incarnation: 7,
+        mine: mark(0x85),
+        yours: yours.then(|| mark(0x86)),
+        introductions: vec![Bytes::from(descriptor().encode())],
+    })
+}
+
+fn links() -> Vec<Sample> {
+    vec![
+        ("hello", "With every mark.", hello(true)),
+        ("hello_first", "Without a mark of the other.", hello(false)),
+        ("keep_alive", "Nothing new.", PeerFrame::KeepAlive(KeepAlive { mark: mark(0x85) })),
+        (
+            "farewell",
+            "The node stops.",
+            PeerFrame::Farewell(Farewell { refusal: RefusalCode::Draining.into() }),
+        ),
+    ]
+}
+
+fn envelopes() -> Vec<Sample> {
+    let (eid, _) = ids();
+    let refused = Refusal { code: RefusalCode::Busy, after_ms: Some(1_000) };
+    let took = Took {
+        answers: vec![
+            Answer { eid, refusal: None, lists: vec![signed_list(&list_1())] },
+            Answer { eid: Eid(fill(1)), refusal: Some(refused), lists: Vec::new() },
+        ],
+        mark: mark(0x86),
+    };
+    let statements =
+        Statements { rows: vec![1, 2], proofs: vec![accepted(), delivered()] };
+    vec![
+        ("deliver", "An envelope.", PeerFrame::Deliver(head())),
+        ("took", "One taken, one refused.", PeerFrame::Took(took)),
+        ("statements", "Two of them.", PeerFrame::Statements(statements)),
+        (
+            "statements_took",
+            "They are on disk.",
+            PeerFrame::StatementsTook(StatementsTook { rows: vec![1, 2], mark: mark(0x86) }),
+        ),
+        ("audit", "What became of it?", PeerFrame::Audit(Audit { eids: vec![eid] })),
+        (
+            "audit_answer",
+            "One waits, one is unknown.",
+            PeerFrame::AuditAnswer(AuditAnswer { waiting: vec![eid], unknown: vec![Eid(fill(1))] }),
+        ),
+    ]
+}
+
+fn users() -> Vec<Sample> {
+    let fetch = |known_version| {
+        PeerFrame::FetchUser(FetchUser {
+            request: 5,
+            name: name("alice"),
+            known_version,
+            with_bundles: false,
+        })
+    };
+    let user = User {
+        request: 5,
+        refusal: None,
+        lists: vec![signed_list(&list_0()), signed_list(&list_1())],
+        bundles: vec![bundle(Some(one_time(1)))],
+    };
+    let nobody = User {
+        request: 5,
+        refusal: Some(RefusalCode::UnknownRecipient.into()),
+        lists: Vec::new(),
+        bundles: Vec::new(),
+    };
+    vec![
+        ("fetch_user", "A known version.", fetch(Some(0))),
+        ("fetch_user_first", "Nothing is known.", fetch(None)),
+        ("user", "Two versions, one bundle.", PeerFrame::User(user)),
+        ("user_unknown", "There is none.", PeerFrame::User(nobody)),
+    ]
+}

@@ -1,0 +1,129 @@
+//! What people type (node ids, user names, addresses), and how each id is derived from bytes.
+
+use tidings_protocol::{
+    descriptor::dht_key,
+    id::{AccountId, ChatId, DeviceId},
+};
+
+use super::{
+    Case,
+    cast::{Who, acme},
+};
+
+pub(crate) fn cases() -> Vec<Case> {
+    [node_ids(), user_names(), addresses(), derivations()].concat()
+}
+
+fn node_ids() -> Vec<Case> {
+    let text = acme().to_text();
+    let case = |reason: &str, expect, why: &str, text: &str| {
+        Case::new("node_id", reason, expect, why, text.as_bytes())
+    };
+    // The last characters carry the checksum; the first ones the version.
+    let (body, last) = text.split_at(55);
+    let typo = if last == "a" { "b" } else { "a" };
+    let version_2 = format!("ai{}", &text[2..]);
+    vec![
+        case("acme", "ok", "The root key of acme.", &text).result("node", acme()),
+        case("upper_case", "lenient", "Readers take either case.", &text.to_uppercase())
+            .result("node", acme())
+            .result("canonical", data_encoding::HEXLOWER.encode(text.as_bytes())),
+        case("typing_mistake", "checksum", "The last character is another.", &(body.to_owned() + typo)),
+        case("key_changed", "checksum", "A character in the middle is another.", &swap(&text, 20)),
+        case("version_2", "version", "The first byte is 2.", &version_2),
+        case("too_short", "shape", "55 characters.", body),
+        case("too_long", "shape", "57 characters.", &(text.clone() + "a")),
+        case("other_alphabet", "shape", "0 and 1 are no base32.", &text.replacen('a', "0", 1)),
+        case("empty", "shape", "Nothing.", ""),
+    ]
+}
+
+fn swap(text: &str, at: usize) -> String {
+    let other = if &text[at..=at] == "a" { "b" } else { "a" };
+    format!("{}{other}{}", &text[..at], &text[at + 1..])
+}
+
+fn user_names() -> Vec<Case> {
+    let case = |reason: &str, expect, why: &str, text: &str| {
+        Case::new("user_name", reason, expect, why, text.as_bytes())
+    };
+    vec![
+        case("alice", "ok", "The usual.", "alice"),
+        case("every_character", "ok", "All kinds.", "a-z_0.9"),
+        case("longest", "ok", "64 characters.", &"a".repeat(64)),
+        case("empty", "name", "At least one.", ""),
+        case("too_long", "name", "65 characters.", &"a".repeat(65)),
+        case("upper_case", "name", "Two names must not differ by case alone.", "Alice"),
+        case("not_ascii", "name", "Two names must not look alike.", "alic\u{435}"),
+        case("space", "name", "No spaces.", "al ice"),
+        case("at", "name", "The @ ends a name.", "alice@acme"),
+        case("slash", "name", "No separators of paths.", "../alice"),
+    ]
+}
+
+fn addresses() -> Vec<Case> {
+    let node = acme().to_text();
+    let case = |reason: &str, expect, why: &str, text: &str| {
+        Case::new("address", reason, expect, why, text.as_bytes())
+    };
+    let long = format!("{0}.{0}.{0}.{0}", "a".repeat(63));
+    vec![
+        case("domain", "ok", "A domain, to be bound to a node id first.", "alice@acme.example"),
+        case("node", "ok", "A node id, which proves itself.", &format!("alice@{node}")),
+        case("one_label", "ok", "A host of one label is a domain.", "alice@localhost"),
+        case("domain_in_upper_case", "lenient", "Domains have no case.", "alice@ACME.example")
+            .result("canonical", data_encoding::HEXLOWER.encode(b"alice@acme.example")),
+        case("no_at", "no_at", "No @.", "alice"),
+        case("no_name", "name", "Nothing before the @.", "@acme.example"),
+        case("bad_name", "name", "Upper case.", "Alice@acme.example"),
+        case("no_host", "host", "Nothing behind the @.", "alice@"),
+        case("two_ats", "host", "A second @ belongs to no host.", "alice@acme@example"),
+        case("empty_label", "host", "Two dots.", "alice@acme..example"),
+        case("trailing_dot", "host", "A dot at the end.", "alice@acme.example."),
+        case("hyphen_first", "host", "A label begins with a hyphen.", "alice@-acme.example"),
+        case("hyphen_last", "host", "A label ends with a hyphen.", "alice@acme-.example"),
+        case("not_ascii", "host", "Only the encoded form travels.", "alice@acm\u{e9}.example"),
+        case("port", "host", "An address has no port.", "alice@acme.example:443"),
+        case("long_label", "host", "64 characters.", &format!("alice@{}.example", "a".repeat(64))),
+        case("long_domain", "host", "255 characters.", &format!("alice@{long}")),
+        case(
+            "node_with_typing_mistake",
+            "node_id",
+            "56 characters without a dot are a node id or nothing.",
+            &format!("alice@{}", swap(&node, 30)),
+        ),
+    ]
+}
+
+fn derivations() -> Vec<Case> {
+    let key = Who::AliceAccount.key().public();
+    let bob = Who::BobAccount.key().public();
+    let (low, high) = {
+        let (one, other) = (AccountId::of(&key), AccountId::of(&bob));
+        if one < other { (one, other) } else { (other, one) }
+    };
+    let device = Who::AliceLaptop.key().public();
+    let case = |reason: &str, why: &str, purpose: &str, bytes: &[u8], id: String| {
+        Case::new("derivation", reason, "ok", why, bytes)
+            .given("purpose", purpose)
+            .result("hash", id)
+    };
+    vec![
+        case("account", "Of the account key.", "account id", &key.0, AccountId::of(&key).to_string()),
+        case(
+            "device",
+            "Of the device key; the first 16 bytes.",
+            "device id",
+            &device.0,
+            DeviceId::of(&device).to_string(),
+        ),
+        case(
+            "chat",
+            "Of both account ids, the lower first.",
+            "chat of two",
+            &[low.0, high.0].concat(),
+            ChatId::of_two(&high, &low).to_string(),
+        ),
+        case("dht_key", "Of the node id.", "dht key", &acme().0, dht_key(&acme()).to_string()),
+    ]
+}
