@@ -26,9 +26,13 @@ mod chains;
 pub mod content;
 pub mod handshake;
 mod introduction;
+#[cfg(test)]
+mod order_test;
 pub mod padding;
 pub mod party;
 pub mod pqxdh;
+#[cfg(test)]
+mod pqxdh_test;
 pub mod prekeys;
 pub mod sealer;
 #[cfg(test)]
@@ -42,6 +46,8 @@ pub mod suite;
 mod suite_sealer;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod vectors_test;
 
 pub use chains::{CHAINS_MAX, GAP_MAX, SKIPPED_PER_CHAIN_MAX};
 pub use party::{DeviceSecrets, LocalDevice, Party};
