@@ -292,9 +292,10 @@ pub enum OpenError {
 pub enum Advice {
     /// Seen before: acknowledge it unopened, nothing else.
     Acknowledge,
-    /// The sessions have come apart: start a new one with this device and ask for a resend.
+    /// The sessions have come apart: start a new one with this device and ask for a resend. Nothing
+    /// proves that the part was theirs, so bound how often: a forger must not drive us.
     Repair,
-    /// Forged or broken: refuse it; a repair would let a stranger drive us.
+    /// Forged or broken: refuse it.
     Refuse,
     /// Our own fault or state: keep the envelope and stop.
     Keep,

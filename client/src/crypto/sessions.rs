@@ -4,7 +4,7 @@
 //! Rules, after Signal's Sesame:
 //! - at most [`SESSIONS_MAX`] are kept, the least recently used goes first;
 //! - the first is the one to send on: the newest started, accepted or received on, except that an
-//!   outworn session does not come back to the front while its replacement waits for an answer;
+//!   outworn session does not push aside one that is not;
 //! - a session is outworn after [`SESSION_AGE_MAX_MS`] or [`SESSION_MESSAGES_MAX`] messages.
 //!
 //! # Bytes
@@ -141,8 +141,8 @@ impl Sessions {
         slot.received = slot.received.saturating_add(1);
         slot.handshake = None;
         let is_outworn = slot.due(now_ms).is_some();
-        let front_waits = self.front().is_some_and(|front| front.handshake.is_some());
-        if !(is_outworn && front_waits) {
+        let front_is_good = self.front().is_some_and(|front| front.due(now_ms).is_none());
+        if !(is_outworn && front_is_good) {
             let slot = self.list.remove(position);
             self.list.insert(0, slot);
         }
