@@ -4,7 +4,7 @@
 use tidings_protocol::{
     client_frame::{ClientFrame, Join, Ping, PublishList},
     hello::{Challenge, ClientHello, Welcome, client_transcript, node_transcript},
-    id::{Nonce, SubmitId},
+    id::{Nonce, SubmitId, timed_id},
     key::{PublicKey, Purpose},
     limits::{CLOCK_SKEW_MS_MAX, LINK_SILENCE_MS_MAX, PROTOCOL_VERSION},
 };
@@ -328,6 +328,6 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     pub(crate) fn new_submit_id(&mut self, now_ms: u64) -> SubmitId {
-        SubmitId(tidings_protocol::id::timed_id(now_ms, draw(&mut self.rng)))
+        SubmitId(timed_id(self.node_time(now_ms), draw(&mut self.rng)))
     }
 }

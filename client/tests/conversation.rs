@@ -1,0 +1,64 @@
+//! Two people, two nodes: from the clock to the blue tick, and what may go wrong on the way.
+
+#[expect(dead_code, reason = "each test file uses its part")]
+mod support;
+
+use support::{TestSealer, World};
+use tidings_client::{
+    crypto::{PqSealer, StubSealer},
+    event::Status,
+};
+
+fn send_deliver_read<S: TestSealer>() {
+    let mut world = World::<S>::new();
+    let alice = world.join("alice", 1);
+    let bob = world.join("bob", 2);
+    let hello = world.send(alice, bob, "hello bob");
+    assert!(world.status(alice, &hello).is_empty() || world.texts(bob).is_empty());
+    world.run();
+    assert_eq!(world.texts(bob), ["hello bob"]);
+    assert_eq!(world.status(alice, &hello), [Status::Delivered]);
+    let answer = world.send(bob, alice, "hello alice");
+    world.run();
+    assert_eq!(world.texts(alice), ["hello alice"]);
+    assert_eq!(world.status(bob, &answer), [Status::Delivered]);
+    let shown = world.devices[bob].shown[0].message.clone();
+    world.display(bob, vec![shown]);
+    world.run();
+    assert_eq!(world.status(alice, &hello), [Status::Read]);
+    assert!(world.devices[alice].warnings.is_empty(), "{:?}", world.devices[alice].warnings);
+    assert!(world.devices[bob].warnings.is_empty(), "{:?}", world.devices[bob].warnings);
+    assert_eq!(world.devices[alice].core.outbox_len(), 0, "nothing is left to do");
+    assert_eq!(world.devices[bob].core.outbox_len(), 0, "nothing is left to do");
+}
+
+#[test]
+fn from_the_clock_to_the_blue_tick_with_a_stub() {
+    send_deliver_read::<StubSealer>();
+}
+
+#[test]
+fn from_the_clock_to_the_blue_tick_with_real_encryption() {
+    send_deliver_read::<PqSealer>();
+}
+
+#[test]
+fn many_messages_both_ways_keep_their_order() {
+    let mut world = World::<PqSealer>::new();
+    let alice = world.join("alice", 1);
+    let bob = world.join("bob", 1);
+    for n in 0..40 {
+        world.send(alice, bob, &format!("a{n}"));
+        if n % 3 == 0 {
+            world.send(bob, alice, &format!("b{n}"));
+        }
+        if n % 7 == 0 {
+            world.run();
+        }
+    }
+    world.run();
+    let expected: Vec<_> = (0..40).map(|n| format!("a{n}")).collect();
+    assert_eq!(world.texts(bob), expected);
+    assert_eq!(world.texts(alice).len(), 14);
+    assert_eq!(world.devices[alice].core.outbox_len(), 0);
+}
