@@ -1,1 +1,30 @@
-//! The harness.
+//! How we know: a whole federation on one thread, from a seed. See `world.rs` for the loop and
+//! `invariants/` for what must hold.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a simulation that is wrong about its own tables should stop at once"
+)]
+
+pub mod chance;
+pub mod device;
+mod device_steps;
+pub mod directory;
+pub mod disk;
+mod faults;
+pub mod invariants;
+mod liar;
+mod links;
+pub mod network;
+pub mod node;
+mod node_steps;
+pub mod options;
+pub mod oracle;
+pub mod people;
+pub mod runner;
+pub mod sabotage;
+pub mod schedule;
+pub mod sealer;
+pub mod trace;
+pub mod watch;
+pub mod world;

@@ -1,0 +1,396 @@
+//! Rules about rows: checked on what each commit of a node changed, against what it had to do.
+
+use std::collections::BTreeSet;
+
+use tidings_core::event::{ClientInput, ConnId, Event, PeerInput};
+use tidings_core::schema::{
+    self, DEVICES, INBOX, InboxRow, NOTES, OUT, OUTBOX, OutRow, OutboxRow, SEEN, STATEMENTS,
+    SUBMITS, SeenRow, SubmitRow,
+};
+use tidings_protocol::{
+    id::{CopyId, DeviceId, Eid},
+    statement::{Claim, Proof},
+};
+use tidings_store::{Store, StoreError, prefix_end};
+
+use crate::network::Machine;
+use crate::oracle::{NodeGhost, Violation, short};
+use crate::watch::{Change, WATCHED};
+use crate::world::World;
+
+/// What a batch was about.
+#[derive(Debug, Default)]
+pub struct BatchFacts {
+    clock_ms: u64,
+    /// Inbox number and copy that a device named, with its connection.
+    received: BTreeSet<(u64, u64, CopyId)>,
+    /// Envelopes that were asked for or that came.
+    provoked: Vec<Eid>,
+}
+
+impl BatchFacts {
+    /// Of these events, by the node's clock.
+    #[must_use]
+    pub fn of(events: &[Event], clock_ms: u64) -> Self {
+        let mut facts = Self { clock_ms, ..Self::default() };
+        for event in events {
+            match event {
+                Event::Client { conn: ConnId(conn), input: ClientInput::Received { items, .. } } => {
+                    facts.received.extend(items.iter().map(|(lsn, copy)| (*conn, *lsn, *copy)));
+                }
+                Event::Peer { input: PeerInput::Audit { eids }, .. } => {
+                    facts.provoked.extend(eids);
+                }
+                Event::Peer { input: PeerInput::Deliver(envelope), .. } => {
+                    facts.provoked.push(envelope.eid);
+                }
+                Event::Peer { input: PeerInput::Statements { checked, .. }, .. } => {
+                    let all = checked.iter().flat_map(|checked| &checked.statements);
+                    facts.provoked.extend(all.map(|(statement, _)| statement.eid));
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+}
+
+impl World {
+    /// A commit of a node holds: checks what it changed, then remembers it.
+    pub fn node_committed(
+        &mut self,
+        node: usize,
+        facts: &BatchFacts,
+        changes: Vec<Change>,
+    ) -> Result<(), Violation> {
+        for eid in &facts.provoked {
+            *self.oracle.nodes[node].provoked.entry(*eid).or_default() += 1;
+        }
+        for (conn, lsn, _) in &facts.received {
+            if let Some(pushed) = self.oracle.pushed.get_mut(conn) {
+                pushed.remove(lsn);
+            }
+        }
+        self.note_node_words(node, &changes)?;
+        self.i3_all_or_none(node, &changes)?;
+        self.i14_inbox_rows_stay(node, facts, &changes)?;
+        self.i16_seen_rows_stay(node, facts, &changes)?;
+        self.i17_nothing_is_dropped_early(node, facts, &changes)?;
+        self.i23_statements_beget_none(node, &changes)?;
+        self.i24_only_those_who_may_end_a_copy(node, facts, &changes)?;
+        for change in changes {
+            let applied = apply(&mut self.oracle.nodes[node], &change);
+            applied.map_err(|error| self.violated("rows", error.to_string()))?;
+        }
+        self.i19_inboxes_are_bounded(node)
+    }
+
+    /// Reads what is durable at a node anew, as it has just started.
+    pub fn reload_ghost(&mut self, node: usize) -> Result<(), Violation> {
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let old = std::mem::take(&mut self.oracle.nodes[node]);
+        let (queued, provoked) = (old.queued, old.provoked);
+        let mut ghost = NodeGhost { restored: old.restored, provoked, ..NodeGhost::default() };
+        let read = read_ghost(process.store.as_ref(), &mut ghost);
+        ghost.queued = queued;
+        self.oracle.nodes[node] = ghost;
+        read.map_err(|error| self.violated("rows", error.to_string()))
+    }
+
+    /// Ends that a node states itself about envelopes that are for its own users.
+    fn note_node_words(&mut self, node: usize, changes: &[Change]) -> Result<(), Violation> {
+        for change in changes.iter().filter(|c| c.table == STATEMENTS || c.table == NOTES) {
+            let Some(value) = &change.value else { continue };
+            for (root_node, statement) in self.statements_of(value)? {
+                let sent = self.oracle.sent.get(&statement.eid);
+                let is_its_own = sent.is_some_and(|s| s.destination == self.nodes[node].id);
+                let is_its_word = root_node == Some(self.nodes[node].id);
+                if statement.claim.is_terminal() && is_its_word && is_its_own {
+                    let about = (statement.eid, statement.copy);
+                    self.oracle.node_words.insert(about, statement.claim);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn statements_of(
+        &self,
+        row: &[u8],
+    ) -> Result<Vec<(Option<tidings_protocol::id::NodeId>, tidings_protocol::statement::Statement)>, Violation>
+    {
+        let broken = |what: String| self.violated("rows", what);
+        let proof: Proof = schema::decode(row).map_err(|error| broken(error.to_string()))?;
+        let root: tidings_protocol::statement::BatchRoot =
+            tidings_protocol::codec::decode(&proof.root).map_err(|e| broken(e.to_string()))?;
+        let mut statements = Vec::new();
+        for leaf in &proof.leaves {
+            let statement = tidings_protocol::codec::decode(&leaf.statement)
+                .map_err(|error| broken(error.to_string()))?;
+            statements.push((root.signer.node, statement));
+        }
+        Ok(statements)
+    }
+
+    /// I3: a submission is durable together with a row for each of its envelopes, or not at all.
+    /// Checked on each commit that writes a row of `SUBMITS`. Not checked: rows within an envelope.
+    fn i3_all_or_none(&self, node: usize, changes: &[Change]) -> Result<(), Violation> {
+        for change in changes.iter().filter(|change| change.table == SUBMITS) {
+            let Some(value) = &change.value else { continue };
+            let row: SubmitRow = schema::decode(value)
+                .map_err(|error| self.violated("rows", error.to_string()))?;
+            for eid in row.eids {
+                let put = changes.iter().any(|other| {
+                    (other.table == OUT || other.table == SEEN)
+                        && other.key == eid.as_bytes()
+                        && other.value.is_some()
+                });
+                if !put && !self.knows(node, &eid) {
+                    let what = format!("a submission lacks its envelope {}", short(&eid.0));
+                    return Err(self.violated("I3", what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an envelope stands in the durable tables of a node.
+    #[must_use]
+    pub fn knows(&self, node: usize, eid: &Eid) -> bool {
+        let ghost = &self.oracle.nodes[node];
+        ghost.out.contains_key(eid) || ghost.seen.contains_key(eid)
+    }
+
+    /// I14: an inbox row disappears only by a word of its device that names its number and copy, by
+    /// expiry, or with its device. Checked on each delete of a row of `INBOX`.
+    fn i14_inbox_rows_stay(
+        &self,
+        node: usize,
+        facts: &BatchFacts,
+        changes: &[Change],
+    ) -> Result<(), Violation> {
+        let ghost = &self.oracle.nodes[node];
+        for change in changes.iter().filter(|c| c.table == INBOX && c.value.is_none()) {
+            let Some(eid) = ghost.inbox.get(&change.key) else { continue };
+            let lsn = schema::lsn_of(&change.key);
+            let device = change.key.get(..16).unwrap_or_default();
+            let seen = ghost.seen.get(eid);
+            let copy = seen.and_then(|seen| {
+                let is_its = |d: &DeviceId| d.as_bytes() == device;
+                seen.copies.iter().find(|copy| copy.device.as_ref().is_some_and(is_its))
+            });
+            let named = copy.is_some_and(|copy| {
+                facts.received.iter().any(|(_, at, named)| *at == lsn && *named == copy.copy)
+            });
+            let expired = seen.is_some_and(|seen| seen.expires_ms <= facts.clock_ms);
+            let removed = changes
+                .iter()
+                .any(|c| c.table == DEVICES && c.key == device && c.value.is_none());
+            if !named && !expired && !removed {
+                let name = self.name(Machine::Node(node));
+                let what = format!("{name} dropped {} from an inbox without a reason", short(&eid.0));
+                return Err(self.violated("I14", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// I16: what a node has seen it remembers until the envelope expires. Checked on each delete of
+    /// a row of `SEEN`.
+    fn i16_seen_rows_stay(
+        &self,
+        node: usize,
+        facts: &BatchFacts,
+        changes: &[Change],
+    ) -> Result<(), Violation> {
+        for change in changes.iter().filter(|c| c.table == SEEN && c.value.is_none()) {
+            let Some(eid) = Eid::from_slice(&change.key) else { continue };
+            let seen = self.oracle.nodes[node].seen.get(&eid);
+            if seen.is_some_and(|seen| seen.expires_ms > facts.clock_ms) {
+                let what = format!("{} was forgotten before it expired", short(&eid.0));
+                return Err(self.violated("I16", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// I17: an envelope leaves the outbox only when every copy was ended by who may end it, or when
+    /// it has expired. Checked on each delete of a row of `OUT` or `OUTBOX`. Not checked: the dead
+    /// letter's fields.
+    fn i17_nothing_is_dropped_early(
+        &self,
+        node: usize,
+        facts: &BatchFacts,
+        changes: &[Change],
+    ) -> Result<(), Violation> {
+        let ghost = &self.oracle.nodes[node];
+        for change in changes.iter().filter(|change| change.value.is_none()) {
+            let eid = if change.table == OUT {
+                Eid::from_slice(&change.key)
+            } else if change.table == OUTBOX {
+                ghost.outbox.get(&change.key).copied()
+            } else {
+                None
+            };
+            let Some(eid) = eid else { continue };
+            let Some(row) = ghost.out.get(&eid) else { continue };
+            let ended = |copy: &schema::OutCopy| {
+                self.oracle.is_ended(&eid, &copy.copy, copy.device)
+            };
+            if row.expires_ms > facts.clock_ms && !row.copies.iter().all(ended) {
+                let name = self.name(Machine::Node(node));
+                let what = format!("{name} dropped {} before its end is proved", short(&eid.0));
+                return Err(self.violated("I17", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// I19: no inbox holds more rows than its quota. Checked after each commit. Not checked: bytes.
+    fn i19_inboxes_are_bounded(&self, node: usize) -> Result<(), Violation> {
+        let max = self.options.device_rows_max;
+        let ghost = &self.oracle.nodes[node];
+        if (ghost.inbox.len() as u64) <= max {
+            return Ok(());
+        }
+        for device in &ghost.devices {
+            let rows = ghost.inbox.range(device.clone()..prefix_end(device)).count() as u64;
+            // The last envelope may have been admitted just below the quota.
+            if rows > max {
+                return Err(self.violated("I19", format!("an inbox holds {rows} rows of {max}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// I23: statements beget no statements. Each statement is queued for each receiver at most once,
+    /// and once more each time that somebody asks for the envelope, sends it, or states something
+    /// about it. Checked on each row of `STATEMENTS` and `NOTES`.
+    fn i23_statements_beget_none(
+        &mut self,
+        node: usize,
+        changes: &[Change],
+    ) -> Result<(), Violation> {
+        for change in changes.iter().filter(|c| c.table == STATEMENTS || c.table == NOTES) {
+            let Some(value) = &change.value else { continue };
+            let prefix = change.key.len().saturating_sub(8);
+            let receiver = change.key.get(..prefix).unwrap_or_default().to_vec();
+            for (_, statement) in self.statements_of(value)? {
+                let key = [
+                    receiver.as_slice(),
+                    &[statement.claim.code()],
+                    statement.eid.as_bytes(),
+                    statement.copy.as_ref().map_or(&[][..], |copy| copy.as_bytes()),
+                ]
+                .concat();
+                let ghost = &mut self.oracle.nodes[node];
+                let queued = ghost.queued.entry(key).or_default();
+                *queued += 1;
+                // A restore takes rows and reasons back; its repeats are bounded by the audits.
+                let provoked = ghost.provoked.get(&statement.eid).copied().unwrap_or_default();
+                if *queued > provoked + 1 && !ghost.restored {
+                    let what = format!("{:?} was stated {queued} times", statement.claim);
+                    return Err(self.violated("I23", what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// I24: a copy is marked as ended at its origin only when its own device signed that, or the
+    /// destination's node stated it. Checked on each change of a row of `OUT`, against what devices
+    /// and nodes really signed.
+    fn i24_only_those_who_may_end_a_copy(
+        &self,
+        node: usize,
+        facts: &BatchFacts,
+        changes: &[Change],
+    ) -> Result<(), Violation> {
+        for change in changes.iter().filter(|change| change.table == OUT) {
+            let (Some(eid), Some(value)) = (Eid::from_slice(&change.key), &change.value) else {
+                continue;
+            };
+            let row: OutRow = schema::decode(value)
+                .map_err(|error| self.violated("rows", error.to_string()))?;
+            for copy in row.copies.iter().filter(|copy| copy.done.is_some()) {
+                let expired = row.expires_ms <= facts.clock_ms;
+                if !expired && !self.oracle.is_ended(&eid, &copy.copy, copy.device) {
+                    let name = self.name(Machine::Node(node));
+                    let done = copy.done.unwrap_or(Claim::Accepted);
+                    let what = format!("{name} believes {done:?} of {}", short(&eid.0));
+                    return Err(self.violated("I24", what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn apply(ghost: &mut NodeGhost, change: &Change) -> Result<(), StoreError> {
+    let Change { table, key, value } = change;
+    let eid = || Eid::from_slice(key).ok_or_else(|| StoreError::corrupt("the key of an envelope"));
+    match value {
+        Some(value) if *table == OUT => {
+            ghost.out.insert(eid()?, schema::decode(value)?);
+        }
+        Some(value) if *table == OUTBOX => {
+            ghost.outbox.insert(key.clone(), schema::decode::<OutboxRow>(value)?.eid);
+        }
+        Some(value) if *table == INBOX => {
+            ghost.inbox.insert(key.clone(), schema::decode::<InboxRow>(value)?.eid);
+        }
+        Some(value) if *table == SEEN => {
+            ghost.seen.insert(eid()?, schema::decode::<SeenRow>(value)?);
+        }
+        Some(_) if *table == STATEMENTS => {
+            ghost.statements.insert(key.clone());
+        }
+        Some(_) if *table == NOTES => {
+            ghost.notes.insert(key.clone());
+        }
+        Some(_) if *table == SUBMITS => {
+            ghost.submits.insert(key.clone());
+        }
+        Some(_) if *table == DEVICES => {
+            ghost.devices.insert(key.clone());
+        }
+        Some(_) => {}
+        None if *table == OUT => {
+            ghost.out.remove(&eid()?);
+        }
+        None if *table == OUTBOX => {
+            ghost.outbox.remove(key);
+        }
+        None if *table == INBOX => {
+            ghost.inbox.remove(key);
+        }
+        None if *table == SEEN => {
+            ghost.seen.remove(&eid()?);
+        }
+        None if *table == STATEMENTS => {
+            ghost.statements.remove(key);
+        }
+        None if *table == NOTES => {
+            ghost.notes.remove(key);
+        }
+        None if *table == SUBMITS => {
+            ghost.submits.remove(key);
+        }
+        None if *table == DEVICES => {
+            ghost.devices.remove(key);
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn read_ghost(store: &dyn Store, ghost: &mut NodeGhost) -> Result<(), StoreError> {
+    store.view(&mut |txn| {
+        for table in WATCHED {
+            for (key, value) in txn.range(table, &[], &prefix_end(&[]), usize::MAX)? {
+                apply(ghost, &Change { table, key, value: Some(value) })?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,204 @@
+//! Rules about what a device says and shows: checked on its effects, as soon as the commit behind
+//! them is durable, whether or not the device lives to let them leave.
+
+use tidings_client::event::{ClientEffect, MessageRef, ShownMessage, Status};
+use tidings_protocol::{
+    client_frame::ClientFrame,
+    envelope::shared_hash,
+    id::{DeviceId, MsgId},
+    statement::Claim,
+};
+
+use super::at_node::statements_of;
+use crate::network::Machine;
+use crate::oracle::{Sent, Violation, short};
+use crate::people::CANARY;
+use crate::world::World;
+
+impl World {
+    /// An effect of a device whose commit is durable.
+    pub fn oracle_device_effect(
+        &mut self,
+        device: usize,
+        effect: &ClientEffect,
+    ) -> Result<(), Violation> {
+        let Some(id) = self.devices[device].id() else { return Ok(()) };
+        self.oracle.devices.insert(id, device);
+        match effect {
+            ClientEffect::ToNode { frame: ClientFrame::Submit(submit), body } => {
+                let hash = shared_hash(body);
+                let origin = self.devices[device].node;
+                for head in &submit.heads {
+                    let (eid, copies) = head.ids(&hash);
+                    let devices = head.targets.iter().map(|target| target.device());
+                    let sent = Sent {
+                        device,
+                        origin,
+                        destination: head.header.destination,
+                        expires_ms: head.header.expires_ms,
+                        copies: copies.into_iter().zip(devices).collect(),
+                        is_accepted: false,
+                    };
+                    self.oracle.sent.entry(eid).or_insert(sent);
+                }
+                Ok(())
+            }
+            ClientEffect::ToNode { frame: ClientFrame::Received(received), .. } => {
+                let statements = statements_of(&received.proof)
+                    .map_err(|error| self.violated("frame", error.to_string()))?;
+                for statement in statements {
+                    let Some(copy) = statement.copy else { continue };
+                    self.oracle.device_words.insert((copy, id), statement.claim);
+                }
+                Ok(())
+            }
+            ClientEffect::Composed { token, message } => {
+                self.learn_message(*token, message.msg)?;
+                Ok(())
+            }
+            ClientEffect::Show(shown) => {
+                self.i4_shown_once(id, shown)?;
+                self.i5_shown_as_written(device, shown)?;
+                self.i10_numbers_grow(id, shown)
+            }
+            ClientEffect::StatusChanged { message, device: of, status } => {
+                self.i7_status_never_falls(id, message.msg, *of, *status)?;
+                self.i6_tick_is_true(message, *of, *status)
+            }
+            ClientEffect::ToNode { .. }
+            | ClientEffect::CloseLink(_)
+            | ClientEffect::Linked
+            | ClientEffect::Joined
+            | ClientEffect::JoinRefused(_)
+            | ClientEffect::NotComposed { .. }
+            | ClientEffect::ReadElsewhere { .. }
+            | ClientEffect::Warn(_)
+            | ClientEffect::Stopped(_) => Ok(()),
+        }
+    }
+
+    /// One text is one message, whatever happens to its device.
+    fn learn_message(&mut self, token: u64, msg: MsgId) -> Result<(), Violation> {
+        let known = self.oracle.tokens.insert(msg, token);
+        let written = self.oracle.written.get_mut(&token);
+        let first = written.map(|written| *written.message.get_or_insert(msg));
+        if known.is_some_and(|known| known != token) || first != Some(msg) {
+            let what = format!("text {token} is more than one message");
+            return Err(self.violated("I5", what));
+        }
+        Ok(())
+    }
+
+    /// I4: a device shows a message at most once. Checked on each `Show` of a durable commit; a
+    /// device that was put back to an older image has a new id before it receives anything.
+    fn i4_shown_once(&mut self, id: DeviceId, shown: &ShownMessage) -> Result<(), Violation> {
+        let first = self.oracle.shown.insert((id, shown.message.msg), shown.clone());
+        if first.is_some() {
+            let device = self.oracle.devices.get(&id).copied().unwrap_or_default();
+            let name = self.name(Machine::Device(device));
+            return Err(self.violated("I4", format!("{name} shows '{}' twice", shown.text)));
+        }
+        Ok(())
+    }
+
+    /// I5: what is shown was written by the person, on the device and to the person that it says.
+    fn i5_shown_as_written(&mut self, device: usize, shown: &ShownMessage) -> Result<(), Violation> {
+        let name = self.name(Machine::Device(device));
+        let token = shown.text.strip_prefix(CANARY).and_then(|rest| rest.trim().parse().ok());
+        let written = token.and_then(|token: u64| self.oracle.written.get(&token).cloned());
+        let (Some(token), Some(written)) = (token, written) else {
+            return Err(self.violated("I5", format!("{name} shows what nobody wrote")));
+        };
+        let shower = self.devices[device].person;
+        let (reader, other) =
+            if shown.message.mine { (written.from, written.to) } else { (written.to, written.from) };
+        let writer = self.oracle.devices.get(&shown.device);
+        if reader != shower
+            || shown.message.peer != self.address(other)
+            || writer != Some(&written.device)
+            || shown.text != written.text
+        {
+            return Err(self.violated("I5", format!("{name} shows '{}' as another's", shown.text)));
+        }
+        self.learn_message(token, shown.message.msg)
+    }
+
+    /// I10: for each chat and writing device the numbers that a device shows grow by one; skipped
+    /// ones are counted as missing, and what fills a gap later says that it is late.
+    fn i10_numbers_grow(&mut self, id: DeviceId, shown: &ShownMessage) -> Result<(), Violation> {
+        let key = (id, shown.message.peer.clone(), shown.device);
+        let last = self.oracle.shown_up_to.get(&key).copied();
+        if shown.is_late {
+            let fits = last.is_some_and(|last| shown.sequence < last);
+            return if fits { Ok(()) } else { Err(self.i10(shown, last)) };
+        }
+        let missing = last.map_or(Some(shown.missing), |last| {
+            shown.sequence.checked_sub(last).and_then(|step| step.checked_sub(1))
+        });
+        if missing != Some(shown.missing) {
+            return Err(self.i10(shown, last));
+        }
+        self.oracle.shown_up_to.insert(key, shown.sequence);
+        Ok(())
+    }
+
+    fn i10(&self, shown: &ShownMessage, last: Option<u64>) -> Violation {
+        let (sequence, missing) = (shown.sequence, shown.missing);
+        let what = format!("number {sequence} with {missing} missing is shown after {last:?}");
+        self.violated("I10", what)
+    }
+
+    /// I7: what a device shows about a message at a device never falls.
+    fn i7_status_never_falls(
+        &mut self,
+        id: DeviceId,
+        msg: MsgId,
+        of: Option<DeviceId>,
+        status: Status,
+    ) -> Result<(), Violation> {
+        let known = self.oracle.statuses.entry((id, msg)).or_default();
+        let before = known.insert(of, status);
+        if before.is_some_and(|before| before.rank() > status.rank()) {
+            let what = format!("{before:?} became {status:?} for message {}", short(&msg.0));
+            return Err(self.violated("I7", what));
+        }
+        Ok(())
+    }
+
+    /// I6: ✓✓ for a message at a device is shown only when that device belongs to the recipient and
+    /// signed that it has a copy of an envelope from the writing device; and the message is shown
+    /// there at the end of the run at the latest, unless that device was put back since. Signatures
+    /// themselves are checked by the client core and, offline, in the tests of `verify`.
+    fn i6_tick_is_true(
+        &mut self,
+        message: &MessageRef,
+        of: Option<DeviceId>,
+        status: Status,
+    ) -> Result<(), Violation> {
+        if !matches!(status, Status::Delivered | Status::Read) {
+            return Ok(());
+        }
+        let token = self.oracle.tokens.get(&message.msg);
+        let written = token.and_then(|token| self.oracle.written.get(token));
+        let (Some(written), Some(of)) = (written, of) else {
+            return Err(self.violated("I6", "a tick without a message or a device".to_owned()));
+        };
+        let owner = self.oracle.devices.get(&of).map(|device| self.devices[*device].person);
+        let said_so = self.oracle.sent.values().any(|sent| {
+            sent.device == written.device
+                && sent.copies.iter().any(|(copy, device)| {
+                    *device == Some(of)
+                        && self.oracle.device_words.get(&(*copy, of)) == Some(&Claim::Delivered)
+                })
+        });
+        if owner != Some(written.to) || !said_so {
+            let what = format!("'{}' is ticked, but its device did not say so", written.text);
+            return Err(self.violated("I6", what));
+        }
+        let key = (of, message.msg);
+        if !self.oracle.shown.contains_key(&key) && !self.oracle.maybe_shown.contains(&key) {
+            self.oracle.unproved.insert((message.msg, of));
+        }
+        Ok(())
+    }
+}

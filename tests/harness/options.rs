@@ -1,0 +1,215 @@
+//! What a seed expands to, in the manner of a swarm: each seed switches some faults off entirely, so
+//! that no fault hides behind another one. A run prints its options before anything else.
+
+use core::fmt;
+
+use crate::chance::Chance;
+use crate::disk::StoreKind;
+use crate::sabotage::Broken;
+
+/// How content is sealed in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealerKind {
+    /// A stub that hides nothing: fast, and the trace of a seed is always the same.
+    Stub,
+    /// The product's encryption, which draws randomness of its own.
+    Real,
+}
+
+/// What is asked of the simulator, beside the seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The seed.
+    pub seed: u64,
+    /// The store of every machine.
+    pub store: StoreKind,
+    /// The sealer of every device.
+    pub sealer: SealerKind,
+    /// A rule that is broken on purpose.
+    pub broken: Option<Broken>,
+    /// Keep lines for people.
+    pub trace: bool,
+}
+
+impl Request {
+    /// The plain request for a seed.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        let (store, sealer) = (StoreKind::Mem, SealerKind::Stub);
+        Self { seed, store, sealer, broken: None, trace: false }
+    }
+
+    /// The one command that replays this run.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let mut out = format!("cargo sim --seed {}", self.seed);
+        if self.store == StoreKind::Redb {
+            out.push_str(" --store redb");
+        }
+        if self.sealer == SealerKind::Real {
+            out.push_str(" --sealer real");
+        }
+        if let Some(broken) = self.broken {
+            out.push_str(" --broken ");
+            out.push_str(broken.name());
+        }
+        out
+    }
+}
+
+/// The world of a seed and its faults. Chances are per mille.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes, 2 to 5.
+    pub nodes: usize,
+    /// People in the whole world.
+    pub people: usize,
+    /// Chance that a person has one more device, up to three.
+    pub more_devices: u64,
+    /// Messages in the safety phase.
+    pub messages: u64,
+    /// Length of the safety phase.
+    pub safety_ms: u64,
+    /// One-way delay of a frame: at least, at most.
+    pub delay_ms: (u64, u64),
+    /// Events of one batch at most.
+    pub batch_max: u64,
+    /// Time of a commit at most.
+    pub commit_ms_max: u64,
+    /// Peers know each other's addresses from the start, as if an admin had configured them.
+    pub pinned: bool,
+    /// Chance that a look-up in the DHT finds nothing.
+    pub lookup_fails: u64,
+    /// Chance of a crash at each commit boundary, of nodes.
+    pub boundary_crash: u64,
+    /// The same, of devices.
+    pub device_boundary_crash: u64,
+    /// Crashes at random times.
+    pub crashes: u64,
+    /// Partitions between two machines or of one from all.
+    pub partitions: u64,
+    /// Some partitions block one direction only.
+    pub one_way: bool,
+    /// Chance per 10,000 that a frame is lost, which breaks its link.
+    pub frame_loss: u64,
+    /// One machine is put back to an older image.
+    pub restore: Restore,
+    /// Commits that fail for want of space.
+    pub disk_full: u64,
+    /// Commits whose sync fails.
+    pub sync_errors: u64,
+    /// Clocks are off by at most so much.
+    pub clock_offset_ms_max: u64,
+    /// Chance that an old frame is sent once more behind a frame between two nodes.
+    pub replays: u64,
+    /// The last node lies to its peers.
+    pub liar: bool,
+    /// Devices go away and return.
+    pub absences: u64,
+    /// A node gets a new transport key at each start.
+    pub rotate_transports: bool,
+    /// How long a machine stays down at most.
+    pub down_ms_max: u64,
+    /// Messages live for four minutes only, so that some expire.
+    pub short_life: bool,
+    /// Rows of one inbox at most.
+    pub device_rows_max: u64,
+}
+
+/// Whose store is silently put back to an older image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// Nobody's.
+    None,
+    /// A node's.
+    Node,
+    /// A device's.
+    Device,
+}
+
+impl Options {
+    /// What the seed expands to.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Chance::new(seed, "options");
+        let chance = &mut chance;
+        let nodes = *chance.pick(&[2, 2, 2, 2, 3, 3, 4, 5]);
+        let people = nodes + chance.index(3);
+        let slow = chance.happens(200);
+        Self {
+            nodes,
+            people,
+            more_devices: *chance.pick(&[0, 0, 300, 600]),
+            messages: chance.between(4, 24),
+            safety_ms: chance.between(60_000, 900_000),
+            delay_ms: if slow { (20, 3_000) } else { (1, chance.between(2, 150)) },
+            batch_max: *chance.pick(&[1, 2, 8, 32]),
+            commit_ms_max: *chance.pick(&[0, 2, 20]),
+            pinned: chance.happens(500),
+            lookup_fails: *chance.pick(&[0, 0, 200, 600]),
+            boundary_crash: *chance.pick(&[0, 0, 5, 20, 40]),
+            device_boundary_crash: *chance.pick(&[0, 0, 5, 20, 40]),
+            crashes: *chance.pick(&[0, 0, 2, 6]),
+            partitions: *chance.pick(&[0, 0, 2, 6]),
+            one_way: chance.happens(500),
+            frame_loss: *chance.pick(&[0, 0, 20, 100]),
+            restore: *chance.pick(&[
+                Restore::None,
+                Restore::None,
+                Restore::None,
+                Restore::Node,
+                Restore::Node,
+                Restore::Device,
+            ]),
+            disk_full: *chance.pick(&[0, 0, 0, 2]),
+            sync_errors: *chance.pick(&[0, 0, 0, 2]),
+            clock_offset_ms_max: *chance.pick(&[0, 0, 1_000, 290_000]),
+            replays: *chance.pick(&[0, 0, 0, 20]),
+            liar: chance.happens(200),
+            absences: *chance.pick(&[0, 0, 2, 5]),
+            rotate_transports: chance.happens(200),
+            down_ms_max: *chance.pick(&[1_000, 30_000, 300_000]),
+            short_life: chance.happens(100),
+            device_rows_max: *chance.pick(&[100_000, 100_000, 3]),
+        }
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = |flag: bool, name: &'static str| if flag { name } else { "" };
+        write!(
+            out,
+            "{} nodes, {} people, {} messages in {} s, delay {}-{} ms, batch {}, commit {} ms; \
+             crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
+             {} lost of 10000 frames; restore {:?}; {} full disks, {} failed syncs; \
+             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}",
+            self.nodes,
+            self.people,
+            self.messages,
+            self.safety_ms / 1_000,
+            self.delay_ms.0,
+            self.delay_ms.1,
+            self.batch_max,
+            self.commit_ms_max,
+            self.boundary_crash,
+            self.device_boundary_crash,
+            self.crashes,
+            self.partitions,
+            on(self.one_way, " (some one-way)"),
+            self.frame_loss,
+            self.restore,
+            self.disk_full,
+            self.sync_errors,
+            self.clock_offset_ms_max,
+            self.replays,
+            self.absences,
+            self.device_rows_max,
+            self.lookup_fails,
+            on(self.pinned, "; pinned peers"),
+            on(self.liar, "; a lying peer"),
+            on(self.rotate_transports, "; transports rotate"),
+            on(self.short_life, "; short lives"),
+        )
+    }
+}

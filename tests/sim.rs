@@ -1,0 +1,125 @@
+//! Fixed seeds of the simulator, and proof that it sees what it is there to see. More seeds:
+//! `cargo sim`.
+
+use std::thread;
+
+use tidings_tests::{
+    disk::StoreKind,
+    options::{Options, Request, SealerKind},
+    runner::{Outcome, run, run_caught},
+    sabotage::Broken,
+};
+
+/// Runs requests on two threads and says which rules did not hold.
+fn violations(requests: &[Request]) -> Vec<String> {
+    let (left, right) = requests.split_at(requests.len() / 2);
+    thread::scope(|scope| {
+        let halves = [left, right].map(|half| scope.spawn(|| half.iter().filter_map(check).collect()));
+        halves.into_iter().flat_map(|half| half.join().unwrap_or_else(|_| vec!["panic".into()])).collect()
+    })
+}
+
+fn check(request: &Request) -> Option<String> {
+    let Outcome { violation, .. } = run_caught(*request);
+    violation.map(|violation| {
+        let options = Options::of(request.seed);
+        format!("{violation}\n  {options}\n  replay: {} --trace\n", request.command())
+    })
+}
+
+fn assert_all_hold(requests: &[Request]) {
+    let violations = violations(requests);
+    assert!(violations.is_empty(), "{}", violations.concat());
+}
+
+#[test]
+fn every_rule_holds_in_many_worlds() {
+    let requests: Vec<Request> = (0..200).map(Request::of).collect();
+    assert_all_hold(&requests);
+}
+
+#[test]
+fn every_rule_holds_on_redb_with_torn_sectors() {
+    let on_redb = |seed| Request { store: StoreKind::Redb, ..Request::of(seed) };
+    assert_all_hold(&(1_000..1_020).map(on_redb).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_rule_holds_with_the_real_encryption() {
+    let real = |seed| Request { sealer: SealerKind::Real, ..Request::of(seed) };
+    assert_all_hold(&(2_000..2_020).map(real).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_seed_always_gives_the_same_trace() {
+    for seed in 0..12 {
+        let [one, two] = [0, 1].map(|_| run(Request::of(seed)));
+        assert_eq!(one.trace_hash, two.trace_hash, "seed {seed}");
+        assert_eq!(one.steps, two.steps, "seed {seed}");
+    }
+}
+
+/// Each broken rule is seen within so many seeds.
+fn check_broken(name: &str, seeds: u64) {
+    let broken = Broken::parse(name);
+    assert!(broken.is_some(), "there is no '{name}'");
+    let caught = (0..seeds).any(|seed| {
+        run_caught(Request { broken, ..Request::of(seed) }).violation.is_some()
+    });
+    assert!(caught, "{name} is not seen within {seeds} seeds");
+}
+
+#[test]
+fn broken_ack_before_commit_is_seen() {
+    check_broken("ack_before_commit", 20);
+}
+
+#[test]
+fn broken_drop_copy_on_hop_ack_is_seen() {
+    check_broken("drop_copy_on_hop_ack", 20);
+}
+
+#[test]
+fn broken_no_audit_is_seen() {
+    check_broken("no_audit", 100);
+}
+
+#[test]
+fn broken_no_node_dedup_is_seen() {
+    check_broken("no_node_dedup", 100);
+}
+
+#[test]
+fn broken_no_lineage_check_is_seen() {
+    check_broken("no_lineage_check", 100);
+}
+
+#[test]
+fn broken_evict_on_quota_is_seen() {
+    check_broken("evict_on_quota", 100);
+}
+
+#[test]
+fn broken_push_expired_is_seen() {
+    check_broken("push_expired", 100);
+}
+
+#[test]
+fn broken_delete_on_push_is_seen() {
+    check_broken("delete_on_push", 20);
+}
+
+#[test]
+fn broken_forget_statement_on_send_is_seen() {
+    check_broken("forget_statement_on_send", 100);
+}
+
+#[test]
+fn broken_believe_any_statement_is_seen() {
+    check_broken("believe_any_statement", 100);
+}
+
+#[test]
+fn broken_no_submit_dedup_is_seen() {
+    check_broken("no_submit_dedup", 100);
+}
