@@ -79,9 +79,12 @@ pub enum AskError {
 /// [`AskError`], each with the next step.
 pub async fn ask(data: &Path, request: &AdminRequest) -> Result<Value, AskError> {
     let socket = data.join(SOCKET);
-    let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => AskError::NotAllowed { socket: socket.clone() },
-        _ => AskError::NotRunning { data: data.to_owned() },
+    let stream = UnixStream::connect(&socket).await.map_err(|error| {
+        if error.kind() == ErrorKind::PermissionDenied {
+            AskError::NotAllowed { socket: socket.clone() }
+        } else {
+            AskError::NotRunning { data: data.to_owned() }
+        }
     })?;
     let exchange = async {
         let mut line = serde_json::to_string(request)?;

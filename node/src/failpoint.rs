@@ -5,7 +5,6 @@
 
 /// A step at which the process may die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::enum_variant_names, reason = "a step is before or after something")]
 pub(crate) enum Step {
     /// `before_commit`: a batch was handled and not committed.
     BeforeCommit,
