@@ -1,0 +1,130 @@
+//! `tidings admin`: looks into a running node.
+
+use clap::Subcommand;
+use serde_json::Value;
+use tidings_node::admin_link::{AdminRequest, ask};
+
+use crate::show::{self, field, relative};
+
+/// Look into a running node.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// All peers: connected or not, what waits for them, when the next attempt is due.
+    #[command(after_help = "Example:\n  tidings admin peers --data /var/lib/tidings")]
+    Peers(Common),
+    /// The oldest envelopes that wait for a peer, or for all.
+    #[command(
+        after_help = "Example:\n  tidings admin queue --data /var/lib/tidings --peer <node id>"
+    )]
+    Queue {
+        #[command(flatten)]
+        common: Common,
+        /// The peer's node id.
+        #[arg(long)]
+        peer: Option<String>,
+    },
+    /// The node at a glance, and the addresses that others put into `bootstrap`.
+    #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings --json")]
+    Status(Common),
+}
+
+#[derive(clap::Args)]
+struct Common {
+    #[command(flatten)]
+    folder: show::NodeFolder,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let (common, request) = match &args.question {
+        Question::Peers(common) => (common, AdminRequest::Peers),
+        Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
+        Question::Status(common) => (common, AdminRequest::Status),
+    };
+    let data = common.folder.data()?;
+    let answer = show::block_on(async { Ok(ask(&data, &request).await?) })?;
+    if common.json {
+        show::json(&answer);
+        return Ok(());
+    }
+    match &args.question {
+        Question::Peers(_) => show_peers(&answer),
+        Question::Queue { .. } => show_queue(&answer),
+        Question::Status(_) => show_status(&answer),
+    }
+    Ok(())
+}
+
+fn rows(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    answer.as_array().map(|items| items.iter().map(row).collect()).unwrap_or_default()
+}
+
+fn time(item: &Value, name: &str) -> String {
+    relative(item.get(name).and_then(Value::as_u64))
+}
+
+fn show_peers(answer: &Value) {
+    let head = ["NODE", "LINK", "QUEUED", "OLDEST", "STATEMENTS", "FAILURES", "NEXT TRY", "SEEN"];
+    let row = |peer: &Value| {
+        let link = if field(peer, "connected") == "true" { "up" } else { "down" };
+        vec![
+            field(peer, "node"),
+            link.to_owned(),
+            field(peer, "queued"),
+            time(peer, "oldest_ms"),
+            field(peer, "statements"),
+            field(peer, "failures"),
+            time(peer, "next_try_ms"),
+            time(peer, "seen_ms"),
+        ]
+    };
+    show::table(&head, &rows(answer, row));
+}
+
+fn show_queue(answer: &Value) {
+    let row = |item: &Value| {
+        vec![
+            field(item, "node"),
+            field(item, "eid"),
+            time(item, "accepted_ms"),
+            time(item, "expires_ms"),
+            format!("{} of {}", field(item, "finished"), field(item, "copies")),
+        ]
+    };
+    show::table(&["FOR", "ENVELOPE", "ACCEPTED", "EXPIRES", "FINAL"], &rows(answer, row));
+}
+
+fn show_status(answer: &Value) {
+    let names = [
+        ("node", "node id"),
+        ("client_url", "devices connect to"),
+        ("accounts", "accounts"),
+        ("devices_connected", "devices connected"),
+        ("peers_connected", "peers connected"),
+        ("queued", "envelopes for peers"),
+        ("inbox", "copies for devices"),
+        ("full", "disk full"),
+        ("commit", "last commit"),
+        ("incarnation", "incarnation"),
+    ];
+    let row = |(name, label): &(&str, &str)| vec![(*label).to_owned(), field(answer, name)];
+    let mut lines: Vec<Vec<String>> = names.iter().map(row).collect();
+    for address in answer.get("addresses").and_then(Value::as_array).into_iter().flatten() {
+        let address = address.as_str().unwrap_or_default().to_owned();
+        lines.push(vec!["peers reach it at".to_owned(), address]);
+    }
+    let width = lines.iter().filter_map(|line| line.first()).map(String::len).max().unwrap_or(0);
+    for line in &lines {
+        if let [label, value] = line.as_slice() {
+            println!("{label:<width$}  {value}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `tidings init`: keys and configuration of a new node.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::json;
+use tidings_node::config::{self, Config};
+use tidings_node::{clock, keys};
+
+use crate::show;
+
+/// Make a new node: its keys and its node.toml.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings init /var/lib/tidings --domain acme.example
+Afterwards move root.key to a safe place: the running node does not need it.")]
+pub(crate) struct Args {
+    /// The folder; it is made if it is not there.
+    dir: PathBuf,
+    /// A domain that the node claims; may be repeated.
+    #[arg(long)]
+    domain: Vec<String>,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let path = args.dir.join(config::FILE_NAME);
+    let text = text_for(&args.domain);
+    let checked = Config::parse(&text, &path).context("checking the domains")?;
+    let node = keys::create(&checked.data, &checked.domains, clock::now_ms())?;
+    write(&path, &text)?;
+    if args.json {
+        show::json(&json!({ "node": node.to_text(), "config": path }));
+        return Ok(());
+    }
+    println!("node id  {}", node.to_text());
+    println!("config   {}", path.display());
+    println!("next     tidings node --data {}", args.dir.display());
+    Ok(())
+}
+
+/// The example, with the domains filled in.
+fn text_for(domains: &[String]) -> String {
+    if domains.is_empty() {
+        return config::EXAMPLE.to_owned();
+    }
+    let line = format!("domains = {}", serde_json::Value::from(domains));
+    config::EXAMPLE.replacen("# domains = []", &line, 1)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("writing {}: remove it if it is not needed", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tidings_node::config::Config;
+
+    use super::text_for;
+
+    #[test]
+    fn the_new_configuration_is_valid_and_names_the_domains() {
+        let domains = ["acme.example".to_owned()];
+        let path = Path::new("/srv/acme/node.toml");
+        assert_eq!(Config::parse(&text_for(&domains), path).unwrap().domains, domains);
+        assert!(Config::parse(&text_for(&[]), path).unwrap().domains.is_empty());
+    }
+}

@@ -1,0 +1,89 @@
+//! `tidings node`: runs a node until it is told to stop.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tidings_node::config::{self, Config};
+use tidings_node::start;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::show;
+
+/// Run a node until SIGTERM or Ctrl-C; then it says goodbye, commits and ends within 10 seconds.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings node --data /var/lib/tidings
+The log goes to standard error; TIDINGS_LOG=debug says more.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    folder: show::NodeFolder,
+    /// The configuration, if it is not node.toml in the node's folder.
+    #[arg(long, conflicts_with = "data")]
+    config: Option<PathBuf>,
+    /// Once the node runs, print where it can be reached as one line of JSON; log in JSON too.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    log(args.json);
+    let path = args.config.clone().unwrap_or_else(|| args.folder.data.join(config::FILE_NAME));
+    let config = Config::read(&path)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let done = runtime.block_on(serve(config, args.json));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
+}
+
+async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
+    let node = start::start(config).await?;
+    announce(&node, json);
+    let told_to_stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    node.run_until(told_to_stop).await?;
+    Ok(())
+}
+
+fn announce(node: &start::Node, json: bool) {
+    let bound = node.bound();
+    if json {
+        show::json(&json!({
+            "node": node.id().to_text(),
+            "client_url": bound.client_url,
+            "clients": bound.clients,
+            "admin": bound.admin,
+            "peers": bound.peers,
+        }));
+        return;
+    }
+    println!("node id  {}", node.id().to_text());
+    println!("devices  {}", bound.client_url);
+    println!("metrics  http://{}/metrics", bound.admin);
+    for address in &bound.peers {
+        println!("peers    {address}");
+    }
+}
+
+/// Warnings of libraries, information of ours.
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("TIDINGS_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,tidings_node=info,tidings_core=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}
