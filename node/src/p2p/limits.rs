@@ -25,8 +25,9 @@ pub(crate) const CONFIGURED_PEERS_MAX: usize = 256;
 pub(crate) const PENDING_CONNECTIONS_MAX: u32 = 32;
 /// Established inbound connections.
 pub(crate) const INBOUND_CONNECTIONS_MAX: u32 = 256;
-/// Established connections of one peer: one each way after a simultaneous dial.
-pub(crate) const CONNECTIONS_PER_PEER_MAX: u32 = 2;
+/// Established connections of one peer: one each way after a simultaneous dial, and as many that
+/// are just closing. At two, a new dial right after a close was refused.
+pub(crate) const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 /// Established connections altogether.
 pub(crate) const CONNECTIONS_MAX: u32 = 512;
 /// Share of the machine's memory above which no connection is added.

@@ -291,11 +291,15 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     fn not_opened(&mut self, id: PeerId, why: &str) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.opening = None;
+        // Whichever connection failed is not among the peer's any more, so this comes to an end.
         // Another dial of ours may still be under way, and then it answers.
         if peer.dialling || !self.wanted.contains(&id) {
             return;
         }
-        if std::mem::take(&mut peer.may_dial) {
+        if let Some(connection) = peer.connections.last().copied() {
+            peer.opening = Some(connection);
+            self.effects.push(Effect::Open(id, connection));
+        } else if std::mem::take(&mut peer.may_dial) {
             peer.dialling = true;
             self.effects.push(Effect::Dial(id));
         } else {
@@ -564,6 +568,17 @@ mod tests {
         assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
         acme.dial_failed(globex, "refused");
         assert_eq!(acme.take_effects(), [failed(globex, "refused")]);
+    }
+
+    #[test]
+    fn a_second_connection_takes_over_from_one_that_dies() {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.connected(globex, 1);
+        acme.dialled(globex);
+        acme.connected(globex, 2);
+        assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
+        acme.disconnected(globex, 1);
+        assert_eq!(acme.take_effects(), [Effect::Open(globex, 2)]);
     }
 
     #[test]

@@ -268,6 +268,8 @@ impl SwarmTask {
                 self.swarm.close_connection(connection);
             }
             Effect::Disconnect(peer) => {
+                // It ends dials too; their failure must not be taken for that of a later one.
+                self.dials.retain(|_, dialled| *dialled != peer);
                 if self.swarm.disconnect_peer_id(peer).is_err() {
                     tracing::debug!(%peer, "was not connected");
                 }
