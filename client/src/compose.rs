@@ -57,6 +57,7 @@ impl<S: Sealer> ClientCore<S> {
             content: None,
             targets: Vec::new(),
             envelopes: Vec::new(),
+            resends: Vec::new(),
         };
         let key = MessageKey { peer, msg, mine: true };
         self.put(txn, MESSAGES, &key.bytes(), &row)?;

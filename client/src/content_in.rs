@@ -119,6 +119,7 @@ impl<S: Sealer> ClientCore<S> {
                 content: None,
                 targets: Vec::new(),
                 envelopes: Vec::new(),
+                resends: Vec::new(),
             };
             self.put(txn, MESSAGES, &key.bytes(), &row)?;
         }
@@ -155,6 +156,8 @@ impl<S: Sealer> ClientCore<S> {
                     msg: Some(key.msg),
                     own: false,
                     outbox: None,
+                    starts: 0,
+                    is_replaced: false,
                 };
                 self.put(txn, COPIES, &copy.copy.0, &row)?;
                 // That our node passes the copy on says that it has accepted all of it.
@@ -164,7 +167,7 @@ impl<S: Sealer> ClientCore<S> {
             }
             let proofs: Vec<Proof> = self.take_orphans(txn, &sibling.eid)?;
             for proof in proofs {
-                self.take_proof(txn, &proof)?;
+                self.take_proof(txn, now_ms, &proof)?;
             }
         }
         Ok(())

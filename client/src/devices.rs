@@ -290,6 +290,7 @@ impl<S: Sealer> ClientCore<S> {
             state: None,
             tags: Vec::new(),
             wants_start: false,
+            starts: 0,
             repair: None,
         }))
     }

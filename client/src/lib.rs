@@ -10,6 +10,8 @@ mod content_in;
 
 pub mod crypto;
 mod devices;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod event;
 mod hold;
 mod inbox;

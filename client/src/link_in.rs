@@ -50,7 +50,7 @@ impl<S: Sealer> ClientCore<S> {
         match frame {
             NodeFrame::Accepted(accepted) => self.on_accepted(txn, &accepted),
             NodeFrame::Deliver(deliver) => self.on_deliver(txn, now_ms, &deliver, body),
-            NodeFrame::Notes(notes) => self.on_notes(txn, &notes),
+            NodeFrame::Notes(notes) => self.on_notes(txn, now_ms, &notes),
             NodeFrame::Bundles(bundles) => self.on_bundles(txn, now_ms, bundles),
             NodeFrame::Done(done) => self.on_done(txn, now_ms, &done),
             NodeFrame::NewerLists(newer) => self.on_newer_lists(txn, now_ms, newer.lists),

@@ -21,9 +21,14 @@ use crate::{
 };
 
 impl<S: Sealer> ClientCore<S> {
-    pub(crate) fn on_notes(&mut self, txn: &mut dyn Txn, notes: &Notes) -> Result<(), StoreError> {
+    pub(crate) fn on_notes(
+        &mut self,
+        txn: &mut dyn Txn,
+        now_ms: u64,
+        notes: &Notes,
+    ) -> Result<(), StoreError> {
         for proof in &notes.proofs {
-            self.take_proof(txn, proof)?;
+            self.take_proof(txn, now_ms, proof)?;
         }
         // Bad ones too: they would only come again.
         self.to_node(ClientFrame::Noted(Noted { notes: notes.notes.clone() }));
@@ -34,6 +39,7 @@ impl<S: Sealer> ClientCore<S> {
     pub(crate) fn take_proof(
         &mut self,
         txn: &mut dyn Txn,
+        now_ms: u64,
         proof: &Proof,
     ) -> Result<(), StoreError> {
         let Ok(checked) = proof.check() else {
@@ -47,6 +53,11 @@ impl<S: Sealer> ClientCore<S> {
                 continue;
             }
             match self.apply_statement(txn, statement, alone, &checked.root)? {
+                Applied::Yes if statement.claim == Claim::Undecryptable => {
+                    if let Some(copy) = statement.copy {
+                        self.replace_copy(txn, now_ms, copy, true)?;
+                    }
+                }
                 Applied::Yes => {}
                 Applied::No => self.bad_statement(Some(statement.claim)),
                 Applied::Unknown => {

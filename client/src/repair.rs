@@ -13,10 +13,8 @@ use crate::{
     content_in::Arrived,
     crypto::Sealer,
     machine::ClientCore,
-    rows::{
-        CopyRow, DeviceRow, MessageKey, MessageRow, OutboxRow, PeerKey, StatusRow, Work, status_key,
-    },
-    schema::{COPIES, MESSAGES, OUTBOX, STATUS},
+    rows::{CopyRow, DeviceRow, MessageKey, MessageRow, OutboxRow, PeerKey, Work},
+    schema::{COPIES, DEVICES, MESSAGES, OUTBOX},
 };
 
 /// How often one message is sealed again for one device.
@@ -69,7 +67,7 @@ impl<S: Sealer> ClientCore<S> {
         row: &OutboxRow,
     ) -> Result<(), StoreError> {
         let Work::Repair { device, .. } = &row.work else { return Ok(()) };
-        let known: Option<DeviceRow> = self.get(txn, crate::schema::DEVICES, &device.0)?;
+        let known: Option<DeviceRow> = self.get(txn, DEVICES, &device.0)?;
         match known {
             Some(mut entry) if entry.repair == Some(seq) => {
                 entry.repair = None;
@@ -89,21 +87,49 @@ impl<S: Sealer> ClientCore<S> {
     ) -> Result<(), StoreError> {
         let device = arrived.content.device;
         for copy in lost.iter().take(LOST_MAX) {
-            let Some(row) = self.get::<CopyRow>(txn, COPIES, &copy.0)? else { continue };
-            let (Some(msg), true) = (row.msg, row.device == device && row.outbox.is_some()) else {
-                continue;
-            };
-            let key = status_key(&row.peer, &msg, &device);
-            let mut status = self.get::<StatusRow>(txn, STATUS, &key)?.unwrap_or(StatusRow::new());
-            if status.resends >= RESENDS_MAX {
-                continue;
+            let row: Option<CopyRow> = self.get(txn, COPIES, &copy.0)?;
+            if row.is_some_and(|row| row.device == device) {
+                self.replace_copy(txn, now_ms, *copy, false)?;
             }
-            status.resends += 1;
-            self.put(txn, STATUS, &key, &status)?;
-            self.counters.resends += 1;
-            self.seal_again(txn, now_ms, row.peer, msg, vec![device])?;
         }
         Ok(())
+    }
+
+    /// A device could not open a copy: its message is sealed again for it, each copy once and each
+    /// message a few times. In a fresh session, unless one was begun since the copy was sealed or the
+    /// device has begun one itself.
+    pub(crate) fn replace_copy(
+        &mut self,
+        txn: &mut dyn Txn,
+        now_ms: u64,
+        copy: CopyId,
+        afresh: bool,
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.get::<CopyRow>(txn, COPIES, &copy.0)? else { return Ok(()) };
+        let known: Option<DeviceRow> = self.get(txn, DEVICES, &row.device.0)?;
+        let (Some(mut entry), Some(_), false) = (known, row.outbox, row.is_replaced) else {
+            return Ok(());
+        };
+        row.is_replaced = true;
+        self.put(txn, COPIES, &copy.0, &row)?;
+        if afresh && row.starts == entry.starts && !entry.wants_start {
+            entry.wants_start = true;
+            self.save_device(txn, &mut entry)?;
+        }
+        let Some(msg) = row.msg else { return Ok(()) };
+        let key = MessageKey { peer: row.peer, msg, mine: true }.bytes();
+        let Some(mut message) = self.get::<MessageRow>(txn, MESSAGES, &key)? else {
+            return Ok(());
+        };
+        let device = row.device;
+        match message.resends.iter_mut().find(|(to, _)| *to == device) {
+            Some((_, count)) if *count >= RESENDS_MAX => return Ok(()),
+            Some((_, count)) => *count += 1,
+            None => message.resends.push((device, 1)),
+        }
+        self.put(txn, MESSAGES, &key, &message)?;
+        self.counters.resends += 1;
+        self.seal_again(txn, now_ms, row.peer, msg, vec![device])
     }
 
     fn seal_again(

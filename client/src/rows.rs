@@ -81,6 +81,8 @@ pub(crate) struct DeviceRow {
     pub(crate) tags: Vec<Bytes>,
     /// The sessions have come apart: the next thing sealed must begin a new one.
     pub(crate) wants_start: bool,
+    /// How many sessions this side has begun.
+    pub(crate) starts: u32,
     /// The repair under way in the outbox.
     pub(crate) repair: Option<u64>,
 }
@@ -117,6 +119,8 @@ pub(crate) struct MessageRow {
     /// Of an own message: the peer's devices that it was sealed for, and the envelopes.
     pub(crate) targets: Vec<DeviceId>,
     pub(crate) envelopes: Vec<Eid>,
+    /// How often it was sealed again for a device that could not open it.
+    pub(crate) resends: Vec<(DeviceId, u8)>,
 }
 
 /// What an outbox row sends.
@@ -165,6 +169,10 @@ pub(crate) struct CopyRow {
     pub(crate) own: bool,
     /// The outbox row, when this device sent it.
     pub(crate) outbox: Option<u64>,
+    /// [`DeviceRow::starts`] when it was sealed.
+    pub(crate) starts: u32,
+    /// Its message was sealed again, because the device could not open this copy.
+    pub(crate) is_replaced: bool,
 }
 
 /// One envelope that an own device sent.
@@ -179,8 +187,6 @@ pub(crate) struct EnvelopeRow {
 pub(crate) struct StatusRow {
     pub(crate) rank: u8,
     pub(crate) reason: Option<Reason>,
-    /// How often it was sealed again for this device.
-    pub(crate) resends: u8,
     pub(crate) events: Vec<StatusEvent>,
 }
 
@@ -264,7 +270,7 @@ impl PeerRow {
 
 impl StatusRow {
     pub(crate) const fn new() -> Self {
-        Self { rank: 0, reason: None, resends: 0, events: Vec::new() }
+        Self { rank: 0, reason: None, events: Vec::new() }
     }
 
     pub(crate) const fn status(&self) -> Status {

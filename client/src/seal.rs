@@ -159,6 +159,7 @@ impl<S: Sealer> ClientCore<S> {
                 entry.state = state.map(Bytes::from);
                 if started {
                     entry.wants_start = false;
+                    entry.starts += 1;
                     // The bundle is spent, so the session is kept even if nothing is sealed yet.
                     self.save_device(txn, &mut entry)?;
                     devices.push((device.clone(), entry));
@@ -442,8 +443,16 @@ impl<S: Sealer> ClientCore<S> {
         self.put(txn, ENVELOPES, &eid.0, &envelope)?;
         for ((device, entry), copy) in audience.devices.iter_mut().zip(ids) {
             let device = device.id();
-            let outbox = Some(seq);
-            let copy_row = CopyRow { eid, device, peer: row.peer, msg, own, outbox };
+            let copy_row = CopyRow {
+                eid,
+                device,
+                peer: row.peer,
+                msg,
+                own,
+                outbox: Some(seq),
+                starts: entry.starts,
+                is_replaced: false,
+            };
             self.put(txn, COPIES, &copy.0, &copy_row)?;
             self.save_device(txn, entry)?;
             if let Some((_, message)) = composed.message.as_mut().filter(|_| !own)

@@ -309,8 +309,11 @@ impl<S: TestSealer> World<S> {
 
     /// The device's process ends and starts again on the same disk.
     pub(crate) fn restart(&mut self, index: usize) {
-        self.disconnect(index);
-        let disk = self.devices[index].disk.clone();
+        let device = &mut self.devices[index];
+        device.online = false;
+        device.hello = None;
+        device.to_node.clear();
+        let disk = device.disk.clone();
         let mut store = self.open_store(&disk);
         let peer = self.devices[index].peer.clone();
         let opening = self.opening(&peer);
@@ -689,6 +692,33 @@ impl<S: TestSealer> World<S> {
         if let Some(lists) = stale {
             self.frame(sender, NodeFrame::NewerLists(NewerLists { lists }), Bytes::new());
         }
+    }
+
+    /// The rows of a device's sessions as they stand.
+    pub(crate) fn sessions(&self, index: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        let device = &self.devices[index];
+        device
+            .store
+            .view(&mut |txn| {
+                rows = txn.range(tidings_client::schema::DEVICES, &[], &[0xff; 32], 100)?;
+                Ok(())
+            })
+            .unwrap();
+        rows
+    }
+
+    pub(crate) fn restore_sessions(&mut self, index: usize, rows: &[(Vec<u8>, Vec<u8>)]) {
+        let device = &mut self.devices[index];
+        device
+            .store
+            .batch(&mut |txn| {
+                for (key, value) in rows {
+                    txn.put(tidings_client::schema::DEVICES, key, value)?;
+                }
+                Ok(())
+            })
+            .unwrap();
     }
 
     /// A node's statement about an envelope goes to those who sent it.
