@@ -73,7 +73,8 @@ pub(crate) fn vectors() -> Vec<(String, String, Vector)> {
             let text = fs::read_to_string(&file).expect("a readable vector");
             let vector = serde_json::from_str(&text)
                 .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            let name = |path: &Path| path.file_stem().expect("a name").to_string_lossy().to_string();
+            let name =
+                |path: &Path| path.file_stem().expect("a name").to_string_lossy().to_string();
             all.push((name(&rule), name(&file), vector));
         }
     }
@@ -151,10 +152,16 @@ fn the_readme_of_the_vectors_explains_every_rule_and_kind() {
     let readme = fs::read_to_string(root().join("tests/vectors/README.md")).expect("the README");
     for (rule, reason, vector) in vectors() {
         for word in [&rule, &vector.expect] {
-            assert!(readme.contains(&format!("`{word}`")), "{word} of {rule}/{reason} is not there");
+            assert!(
+                readme.contains(&format!("`{word}`")),
+                "{word} of {rule}/{reason} is not there"
+            );
         }
         for word in vector.given.keys().chain(vector.result.keys()) {
-            assert!(readme.contains(&format!("`{word}`")), "{word} of {rule}/{reason} is not there");
+            assert!(
+                readme.contains(&format!("`{word}`")),
+                "{word} of {rule}/{reason} is not there"
+            );
         }
     }
 }

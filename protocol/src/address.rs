@@ -133,3 +133,61 @@ fn is_domain(text: &str) -> bool {
     };
     !text.is_empty() && text.len() <= 253 && text.split('.').all(label_ok)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Host, ParseAddressError, UserName};
+    use crate::id::{NodeId, ParseNodeIdError};
+    use crate::key::SecretKey;
+
+    #[test]
+    fn what_was_parsed_prints_and_parses_as_the_same() {
+        let node = NodeId::of(&SecretKey::from_seed(&[1; 32]).public());
+        for text in ["alice@acme.example", "a@b", &format!("b.o_b-9@{}", node.to_text())] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.to_string(), text);
+            assert_eq!(Address::parse(&address.to_string()), Ok(address));
+        }
+        let address = Address::at_node(UserName::parse("bob").unwrap(), node);
+        assert_eq!(Address::parse(&address.to_string()), Ok(address));
+    }
+
+    #[test]
+    fn a_node_id_in_upper_case_is_the_same_address() {
+        let node = NodeId::of(&SecretKey::from_seed(&[1; 32]).public());
+        let upper = format!("alice@{}", node.to_text().to_uppercase());
+        assert_eq!(Address::parse(&upper).unwrap().host, Host::Node(node));
+    }
+
+    #[test]
+    fn a_host_of_56_characters_is_a_node_id_unless_it_has_a_dot() {
+        let long = "a".repeat(56);
+        assert_eq!(
+            Address::parse(&format!("alice@{long}")),
+            Err(ParseAddressError::NodeId(ParseNodeIdError::Version(0)))
+        );
+        let dotted = format!("{}.example", "a".repeat(48));
+        assert_eq!(dotted.len(), 56);
+        assert_eq!(Address::parse(&format!("alice@{dotted}")).unwrap().host, Host::Domain(dotted));
+    }
+
+    #[test]
+    fn text_of_many_bytes_never_panics() {
+        for text in ["\u{1f44b}@\u{1f44b}", "@", "@@", "alice@\u{130}", &"\u{212a}".repeat(56)] {
+            assert!(Address::parse(text).is_err(), "{text}");
+            assert!(NodeId::parse(text).is_err(), "{text}");
+        }
+        // 56 characters of more than one byte each, some of which fold to ASCII.
+        assert!(NodeId::parse(&"\u{131}".repeat(56)).is_err());
+    }
+
+    #[test]
+    fn a_typing_mistake_in_any_place_of_a_node_id_is_noticed() {
+        let text = NodeId::of(&SecretKey::from_seed(&[1; 32]).public()).to_text();
+        for at in 0..text.len() {
+            let other = if &text[at..=at] == "a" { "b" } else { "a" };
+            let typo = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+            assert!(NodeId::parse(&typo).is_err(), "{typo}");
+        }
+    }
+}

@@ -175,8 +175,8 @@ impl Descriptor {
         if delegation.not_after_ms <= now_ms || addresses.expires_ms <= now_ms {
             return Err(DescriptorError::Expired);
         }
-        if addresses.expires_ms > now_ms + limits::ADDRESSES_LIFE_MS_MAX + limits::CLOCK_SKEW_MS_MAX
-        {
+        let ahead_ms = limits::ADDRESSES_LIFE_MS_MAX + limits::CLOCK_SKEW_MS_MAX;
+        if addresses.expires_ms > now_ms.saturating_add(ahead_ms) {
             return Err(DescriptorError::TooFarAhead);
         }
         let counts = [
@@ -214,5 +214,74 @@ impl CheckedDescriptor {
     pub fn is_newer_than(&self, other: &Self) -> bool {
         (self.delegation.serial, self.addresses.serial)
             > (other.delegation.serial, other.addresses.serial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Addresses, Delegation, Descriptor, DescriptorError, NodeState, Transport, dht_key,
+    };
+    use crate::id::NodeId;
+    use crate::key::{SecretKey, X25519Key};
+    use crate::signed::Signed;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn descriptor(serials: (u64, u64), peer_id: &'static [u8]) -> Descriptor {
+        let (root, operational) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let node = NodeId::of(&root.public());
+        let delegation = Delegation {
+            node,
+            serial: serials.0,
+            operational: operational.public(),
+            sealing: X25519Key([3; 32]),
+            custodians: Vec::new(),
+            domains: Vec::new(),
+            not_after_ms: u64::MAX,
+        };
+        let transport = Transport { peer_id: peer_id.into(), multiaddrs: Vec::new() };
+        let addresses = Addresses {
+            node,
+            serial: serials.1,
+            transports: vec![transport],
+            state: NodeState::Serving,
+            expires_ms: NOW_MS + 1,
+        };
+        Descriptor::sign(Signed::new(&delegation, &root), &addresses, &operational)
+    }
+
+    #[test]
+    fn a_new_delegation_wins_over_newer_addresses() {
+        let check = |serials| descriptor(serials, b"x").check(NOW_MS).unwrap();
+        let (old, moved, renewed) = (check((1, 9)), check((1, 10)), check((2, 1)));
+        assert!(moved.is_newer_than(&old) && renewed.is_newer_than(&moved));
+        assert!(!old.is_newer_than(&old) && !old.is_newer_than(&moved));
+    }
+
+    #[test]
+    fn only_the_named_transport_speaks_for_the_node() {
+        let checked = descriptor((1, 1), b"peer").check(NOW_MS).unwrap();
+        assert!(checked.has_transport(b"peer"));
+        assert!(!checked.has_transport(b"pee") && !checked.has_transport(b""));
+        assert_ne!(dht_key(&checked.node()).0, checked.node().0);
+    }
+
+    #[test]
+    fn a_clock_at_either_end_of_time_does_no_harm() {
+        assert_eq!(descriptor((1, 1), b"x").check(0).unwrap_err(), DescriptorError::TooFarAhead);
+        assert_eq!(descriptor((1, 1), b"x").check(u64::MAX).unwrap_err(), DescriptorError::Expired);
+        let root = SecretKey::from_seed(&[1; 32]);
+        let addresses = Addresses {
+            node: NodeId::of(&root.public()),
+            serial: 1,
+            transports: Vec::new(),
+            state: NodeState::Retired,
+            expires_ms: u64::MAX,
+        };
+        let delegation = descriptor((1, 1), b"x").delegation;
+        let endless = Descriptor::sign(delegation, &addresses, &SecretKey::from_seed(&[2; 32]));
+        assert!(endless.check(u64::MAX - 1).is_ok());
+        assert_eq!(endless.check(NOW_MS).unwrap_err(), DescriptorError::TooFarAhead);
     }
 }

@@ -203,3 +203,94 @@ fn check_shape(list: &DeviceList) -> Result<(), DeviceListError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CheckedList, Device, DeviceList, DeviceListError, SubkeyCertificate, list_hash};
+    use crate::address::UserName;
+    use crate::id::{AccountId, DeviceId, NodeId};
+    use crate::key::{SecretKey, X25519Key};
+    use crate::signed::Signed;
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&[seed; 32])
+    }
+
+    fn device(seed: u8) -> Device {
+        let key = key(seed).public();
+        Device { key, identity: X25519Key([seed; 32]), added_ms: 1, label: "phone".to_owned() }
+    }
+
+    fn version(number: u64, before: Option<&Signed<DeviceList>>, devices: &[u8]) -> DeviceList {
+        DeviceList {
+            identity: key(1).public(),
+            node: NodeId([9; 32]),
+            name: UserName::parse("alice").unwrap(),
+            version: number,
+            previous: before.map(list_hash),
+            devices: devices.iter().map(|seed| device(*seed)).collect(),
+            issued_ms: number,
+            signer: None,
+        }
+    }
+
+    fn certificate(seed: u8) -> Signed<SubkeyCertificate> {
+        let certificate = SubkeyCertificate {
+            account: AccountId::of(&key(1).public()),
+            subkey: key(3).public(),
+            device: DeviceId::of(&key(seed).public()),
+        };
+        Signed::new(&certificate, &key(1))
+    }
+
+    #[test]
+    fn a_chain_is_followed_step_by_step_and_no_step_is_skipped() {
+        let lists: Vec<Signed<DeviceList>> = (0..5).fold(Vec::new(), |mut lists, number| {
+            let list = version(number, lists.last(), &[10, 11]);
+            lists.push(Signed::new(&list, &key(1)));
+            lists
+        });
+        let first = CheckedList::first_seen(&lists[0]).unwrap();
+        let last = lists[1..].iter().try_fold(first.clone(), |known, next| known.then(next));
+        assert_eq!(last.unwrap().list.version, 4);
+        assert_eq!(first.then(&lists[2]), Err(DeviceListError::Fork));
+        let third = CheckedList::first_seen(&lists[3]).unwrap();
+        assert_eq!(third.then(&lists[1]), Err(DeviceListError::Rollback { known: 3, got: 1 }));
+    }
+
+    #[test]
+    fn removing_a_device_takes_its_subkey_away() {
+        let zero = Signed::new(&version(0, None, &[10, 11]), &key(1));
+        let by_subkey = |number, before, devices: &[u8]| {
+            let list = version(number, Some(before), devices);
+            Signed::new(&DeviceList { signer: Some(certificate(11)), ..list }, &key(3))
+        };
+        // The device that signs may remove itself, and signs nothing after that.
+        let one = by_subkey(1, &zero, &[10]);
+        let known = CheckedList::first_seen(&zero).unwrap().then(&one).unwrap();
+        assert!(known.device(&device(11).id()).is_none());
+        let two = by_subkey(2, &one, &[10, 12]);
+        assert_eq!(known.then(&two), Err(DeviceListError::SubkeyNotAllowed));
+        let two = Signed::new(&version(2, Some(&one), &[10, 12]), &key(1));
+        assert!(known.then(&two).is_ok());
+    }
+
+    #[test]
+    fn the_last_version_there_is_has_no_successor_and_no_panic() {
+        let zero = Signed::new(&version(0, None, &[10]), &key(1));
+        let last = Signed::new(&version(u64::MAX, Some(&zero), &[10]), &key(1));
+        let known = CheckedList::first_seen(&last).unwrap();
+        let next = Signed::new(&version(1, Some(&last), &[10]), &key(1));
+        assert_eq!(known.then(&next), Err(DeviceListError::Rollback { known: u64::MAX, got: 1 }));
+    }
+
+    #[test]
+    fn a_list_names_its_account_and_its_devices() {
+        let list = Signed::new(&version(0, None, &[10, 11]), &key(1));
+        let checked = CheckedList::first_seen(&list).unwrap();
+        assert_eq!(checked.account(), AccountId::of(&key(1).public()));
+        assert_eq!(checked.hash, list_hash(&list));
+        assert_eq!(checked.device(&device(11).id()), Some(&device(11)));
+        assert_eq!(checked.device(&device(12).id()), None);
+    }
+}

@@ -367,4 +367,20 @@ mod tests {
         let proof = Proof::sign(&[delivered(1)], &stance, &[3; 32], &key).unwrap();
         assert_eq!(proof.check(), Err(ProofError::WrongSigner { claim: Claim::Delivered }));
     }
+
+    #[test]
+    fn the_largest_batch_is_taken_and_a_larger_tree_is_not() {
+        let key = SecretKey::from_seed(&[1; 32]);
+        let signer = Signer { key: key.public(), node: None, version: 0 };
+        let stance = Stance { signer, incarnation: 7, boot: BootId([2; 16]) };
+        let max = crate::limits::STATEMENTS_PER_BATCH_MAX;
+        let largest = Proof::sign(&vec![delivered(1); max], &stance, &[3; 32], &key).unwrap();
+        assert_eq!(largest.check().unwrap().statements.len(), max);
+        assert!(largest.leaves.iter().all(|leaf| leaf.path.len() < 12));
+        let mut larger =
+            Proof::sign(&vec![delivered(1); max + 1], &stance, &[3; 32], &key).unwrap();
+        larger.leaves.truncate(1);
+        assert_eq!(larger.check(), Err(ProofError::Size));
+        assert_eq!(Proof::sign(&[], &stance, &[3; 32], &key), None);
+    }
 }

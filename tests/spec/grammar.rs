@@ -150,7 +150,8 @@ fn the_grammar_has_every_union_code_and_length() {
         assert_eq!(*comment, names.join(", "), "{rule}");
     }
     for (name, len) in &source.bytes {
-        let code = &rules.get(&rule_name(name)).unwrap_or_else(|| panic!("no rule for {name}"))[0].0;
+        let code =
+            &rules.get(&rule_name(name)).unwrap_or_else(|| panic!("no rule for {name}"))[0].0;
         assert_eq!(*code, format!("bytes .size {len}"), "{name}");
     }
 }

@@ -169,7 +169,10 @@ fn envelope(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
         .to_owned()
     })?;
     let (eid, copies) = head.ids(&shared_hash(&shared));
-    assert_eq!(by_the_page(&head, &shared), (eid.0.to_vec(), copies.iter().map(|c| c.0.to_vec()).collect()));
+    assert_eq!(
+        by_the_page(&head, &shared),
+        (eid.0.to_vec(), copies.iter().map(|c| c.0.to_vec()).collect())
+    );
     let copies: Vec<String> = copies.iter().map(ToString::to_string).collect();
     Ok(Seen::of(codec::encode(&head)).with("eid", eid).with("copies", copies.join(" ")))
 }
@@ -223,8 +226,7 @@ fn now_ms(vector: &Vector) -> u64 {
 }
 
 fn descriptor(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
-    let (descriptor, checked) =
-        Descriptor::read(bytes, now_ms(vector)).map_err(descriptor_kind)?;
+    let (descriptor, checked) = Descriptor::read(bytes, now_ms(vector)).map_err(descriptor_kind)?;
     Ok(Seen::of(descriptor.encode()).with("node", checked.node()))
 }
 

@@ -201,11 +201,8 @@ pub(crate) fn statement(claim: Claim) -> Statement {
 
 /// How acme's operational key signs.
 pub(crate) fn acme_stance() -> Stance {
-    let signer = Signer {
-        key: Who::Acme.key().public(),
-        node: Some(acme()),
-        version: delegation().serial,
-    };
+    let signer =
+        Signer { key: Who::Acme.key().public(), node: Some(acme()), version: delegation().serial };
     Stance { signer, incarnation: 7, boot: BootId(fill(0x61)) }
 }
 

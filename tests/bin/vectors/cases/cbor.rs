@@ -124,7 +124,12 @@ pub(crate) fn broken(rule: &'static str, name: &str, bytes: &[u8], at: usize) ->
         Case::new(rule, &join(name, reason), expect, why, bytes)
     };
     vec![
-        case("truncated", "malformed", "The last byte is missing.", bytes[..bytes.len() - 1].into()),
+        case(
+            "truncated",
+            "malformed",
+            "The last byte is missing.",
+            bytes[..bytes.len() - 1].into(),
+        ),
         case("trailing", "trailing", "A byte follows the value.", [bytes, &[0]].concat()),
         case("missing_key", "malformed", "Key 0 is missing.", without_first_key(bytes, at)),
         case("repeated_key", "malformed", "Key 0 stands twice.", with_repeated_key(bytes, at)),

@@ -121,9 +121,17 @@ fn contents() -> Vec<Case> {
     let bad = |reason: &str, why: &str, bytes: Vec<u8>| {
         Case::new("content", reason, "malformed", why, bytes)
     };
-    all.push(bad("not_utf_8", "Text is UTF-8.", [&bytes[..at], &[0xff], &bytes[at + 1..]].concat()));
+    all.push(bad(
+        "not_utf_8",
+        "Text is UTF-8.",
+        [&bytes[..at], &[0xff], &bytes[at + 1..]].concat(),
+    ));
     // The body is the last value: [1, {0: "hello"}].
     let tag = at - 4;
-    all.push(bad("unknown_body", "No body has the number 9.", [&bytes[..tag], &[9], &bytes[tag + 1..]].concat()));
+    all.push(bad(
+        "unknown_body",
+        "No body has the number 9.",
+        [&bytes[..tag], &[9], &bytes[tag + 1..]].concat(),
+    ));
     all
 }

@@ -9,9 +9,7 @@ use tidings_protocol::{
 
 use super::{
     Case,
-    cast::{
-        HOUR_MS, NOW_MS, Who, acme, addresses, delegation, descriptor, globex, signed_raw,
-    },
+    cast::{HOUR_MS, NOW_MS, Who, acme, addresses, delegation, descriptor, globex, signed_raw},
     cbor,
 };
 
@@ -61,8 +59,11 @@ fn taken() -> Vec<Case> {
 
 fn badly_signed() -> Vec<Case> {
     let (root, operational) = (Who::AcmeRoot.key(), Who::Acme.key());
-    let by_mallory =
-        Descriptor::sign(Signed::new(&delegation(), &Who::Mallory.key()), &addresses(), &operational);
+    let by_mallory = Descriptor::sign(
+        Signed::new(&delegation(), &Who::Mallory.key()),
+        &addresses(),
+        &operational,
+    );
     let addresses_by_root =
         Descriptor::sign(Signed::new(&delegation(), &root), &addresses(), &root);
     let addresses_by_mallory =
@@ -79,14 +80,24 @@ fn badly_signed() -> Vec<Case> {
     vec![
         case("wrong_root_signature", "signature", "The delegation is by Mallory.", &by_mallory),
         case("addresses_by_root", "signature", "Only the operational key may.", &addresses_by_root),
-        case("addresses_by_another", "signature", "The addresses are by Mallory.", &addresses_by_mallory),
+        case(
+            "addresses_by_another",
+            "signature",
+            "The addresses are by Mallory.",
+            &addresses_by_mallory,
+        ),
         case(
             "stolen_name",
             "signature",
             "Acme's root key signs for globex.",
             &made(&stolen, &of_globex),
         ),
-        case("two_nodes", "wrong_node", "The halves name two nodes.", &made(&delegation(), &of_globex)),
+        case(
+            "two_nodes",
+            "wrong_node",
+            "The halves name two nodes.",
+            &made(&delegation(), &of_globex),
+        ),
         raw("other_purpose", "signature", "The delegation is signed as addresses.", other_purpose),
     ]
 }
@@ -96,12 +107,27 @@ fn dated() -> Vec<Case> {
     let ahead = Addresses { expires_ms: NOW_MS + 48 * HOUR_MS + 600_001, ..addresses() };
     let skew = Addresses { expires_ms: NOW_MS + 48 * HOUR_MS + 600_000, ..addresses() };
     vec![
-        case("delegation_expired", "expired", "The delegation ends now.", &made(&over, &addresses())),
+        case(
+            "delegation_expired",
+            "expired",
+            "The delegation ends now.",
+            &made(&over, &addresses()),
+        ),
         case("addresses_expired", "expired", "The addresses end now.", &descriptor())
             .given("now_ms", addresses().expires_ms),
-        case("too_far_ahead", "too_far_ahead", "A millisecond over 48 h 10 min.", &made(&delegation(), &ahead)),
-        case("skewed_clock", "ok", "48 h and the allowed error of a clock.", &made(&delegation(), &skew))
-            .result("node", acme()),
+        case(
+            "too_far_ahead",
+            "too_far_ahead",
+            "A millisecond over 48 h 10 min.",
+            &made(&delegation(), &ahead),
+        ),
+        case(
+            "skewed_clock",
+            "ok",
+            "48 h and the allowed error of a clock.",
+            &made(&delegation(), &skew),
+        )
+        .result("node", acme()),
     ]
 }
 
@@ -117,7 +143,12 @@ fn too_many() -> Vec<Case> {
         case("too_many_custodians", "too_many", "5.", &made(&custodians, &addresses())),
         case("too_many_domains", "too_many", "9.", &made(&domains, &addresses())),
         case("too_many_transports", "too_many", "9.", &made(&delegation(), &transports)),
-        case("too_many_multiaddrs", "too_many", "9 of one transport.", &made(&delegation(), &multiaddrs)),
+        case(
+            "too_many_multiaddrs",
+            "too_many",
+            "9 of one transport.",
+            &made(&delegation(), &multiaddrs),
+        ),
         case("too_large", "too_large", "Over 2,048 bytes.", &made(&large, &addresses())),
     ]
 }

@@ -43,10 +43,8 @@ fn first_seen() -> Vec<Case> {
         devices: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12].map(nth_device).to_vec(),
         ..list_0()
     };
-    let longest = DeviceList {
-        devices: vec![device(Who::AliceLaptop, &"x".repeat(64))],
-        ..list_0()
-    };
+    let longest =
+        DeviceList { devices: vec![device(Who::AliceLaptop, &"x".repeat(64))], ..list_0() };
     [
         ("version_0", "What joining makes.", list_0()),
         ("version_1", "Seen first, without the one before.", list_1()),
@@ -73,11 +71,8 @@ fn refused_at_first_sight() -> Vec<Case> {
     let bad = |reason: &str, expect, why: &str, list: DeviceList| {
         case(reason, expect, why, &signed_list(&list))
     };
-    let purpose = signed_raw(
-        Purpose::SubkeyCertificate,
-        &Who::AliceAccount.key(),
-        &codec::encode(&list_0()),
-    );
+    let purpose =
+        signed_raw(Purpose::SubkeyCertificate, &Who::AliceAccount.key(), &codec::encode(&list_0()));
     vec![
         case("by_mallory", "signature", "Signed by another key.", &by_mallory),
         case("by_a_device", "signature", "A device key is no account key.", &by_device),
@@ -107,7 +102,12 @@ fn refused_at_first_sight() -> Vec<Case> {
             "Version 0 follows none.",
             DeviceList { previous: Some(Hash(fill(1))), ..list_0() },
         ),
-        bad("no_previous", "fork", "Version 1 follows one.", DeviceList { previous: None, ..list_1() }),
+        bad(
+            "no_previous",
+            "fork",
+            "Version 1 follows one.",
+            DeviceList { previous: None, ..list_1() },
+        ),
     ]
 }
 
@@ -123,7 +123,12 @@ fn successors() -> Vec<Case> {
         ok(then("next", "ok", "Version 1 after version 0.", &next), &next),
         older,
         then("same_again", "rollback", "Version 0 after version 0.", &signed_list(&list_0())),
-        bad("fork_same_version", "fork", "Another version 0.", DeviceList { issued_ms: 1, ..list_0() }),
+        bad(
+            "fork_same_version",
+            "fork",
+            "Another version 0.",
+            DeviceList { issued_ms: 1, ..list_0() },
+        ),
         bad(
             "fork_other_previous",
             "fork",
@@ -137,8 +142,18 @@ fn successors() -> Vec<Case> {
             "Another account key than the pinned one.",
             &Signed::new(&other_account, &Who::Mallory.key()),
         ),
-        bad("other_node", "other_account", "Another node.", DeviceList { node: globex(), ..list_1() }),
-        bad("other_name", "other_account", "Another name.", DeviceList { name: name("alicia"), ..list_1() }),
+        bad(
+            "other_node",
+            "other_account",
+            "Another node.",
+            DeviceList { node: globex(), ..list_1() },
+        ),
+        bad(
+            "other_name",
+            "other_account",
+            "Another name.",
+            DeviceList { name: name("alicia"), ..list_1() },
+        ),
     ]
 }
 
@@ -164,7 +179,10 @@ fn subkeys() -> Vec<Case> {
     let good = by_subkey(&laptop, alice, Who::AliceSubkey);
     vec![
         ok(then("by_subkey", "ok", "The subkey of a device that was listed.", &good), &good),
-        ok(case("by_subkey_first_seen", "ok", "The certificate is enough at first sight.", &good), &good),
+        ok(
+            case("by_subkey_first_seen", "ok", "The certificate is enough at first sight.", &good),
+            &good,
+        ),
         then(
             "subkey_of_new_device",
             "subkey_not_allowed",
@@ -218,7 +236,12 @@ fn odd_insides() -> Vec<Case> {
         bad("inside_bad_name", "malformed", "A name in upper case.", sealed(&upper)),
         bad("truncated", "malformed", "The last byte is missing.", outer[..outer.len() - 1].into()),
         bad("trailing", "trailing", "A byte follows.", [&*outer, &[0]].concat()),
-        bad("no_signature", "malformed", "One element.", [&[0x81], &outer[1..outer.len() - 66]].concat()),
+        bad(
+            "no_signature",
+            "malformed",
+            "One element.",
+            [&[0x81], &outer[1..outer.len() - 66]].concat(),
+        ),
         bad("short_signature", "malformed", "63 bytes.", {
             let at = outer.len() - 66;
             [&outer[..at], &[0x58, 63], &outer[at + 3..]].concat()

@@ -48,7 +48,11 @@ fn taken() -> Vec<Case> {
     receipt.header.class = Class::Receipt;
     vec![
         ok("device_and_slot", "Two targets.", &head()),
-        ok("auth_is_outside_the_ids", "As device_and_slot with another auth: the same ids.", &other_auth),
+        ok(
+            "auth_is_outside_the_ids",
+            "As device_and_slot with another auth: the same ids.",
+            &other_auth,
+        ),
         ok("stranger", "One target, admitted as a request.", &with_targets(vec![request])),
         ok("receipt", "Another class, other ids.", &receipt),
         ok("longest_life", "30 days to the millisecond.", &longest),
@@ -72,7 +76,12 @@ fn refused() -> Vec<Case> {
             &with(|h| h.targets[1].to = Recipient::Device(Who::BobPhone.device())),
         ),
         case("too_many_targets", "targets", "25.", &with_targets((0..25).map(to_device).collect())),
-        case("no_life", "life", "Expires when it is made.", &with(|h| h.header.expires_ms = NOW_MS)),
+        case(
+            "no_life",
+            "life",
+            "Expires when it is made.",
+            &with(|h| h.header.expires_ms = NOW_MS),
+        ),
         case("past_life", "life", "Expires before.", &with(|h| h.header.expires_ms = NOW_MS - 1)),
         case(
             "long_life",
@@ -100,7 +109,12 @@ fn odd_bytes() -> Vec<Case> {
     vec![
         bad("short_device_id", "15 bytes.", &device, &short),
         bad("unknown_recipient_kind", "No kind has the number 3.", &device, &third),
-        bad("unknown_class", "No class has the number 4.", &[0x05, 0x01, 0x01, 0x82], &[0x05, 0x04, 0x01, 0x82]),
+        bad(
+            "unknown_class",
+            "No class has the number 4.",
+            &[0x05, 0x01, 0x01, 0x82],
+            &[0x05, 0x04, 0x01, 0x82],
+        ),
         Case::new(RULE, "header_alone", "malformed", "No targets.", codec::encode(&header())),
     ]
 }

@@ -35,15 +35,18 @@ pub(crate) fn cases() -> Vec<Case> {
     all.extend(any_union(RULE));
     let ping = codec::encode(&ClientFrame::Ping(Ping { number: 5 }));
     let noted = codec::encode(&ClientFrame::Noted(Noted { notes: vec![3, 4] }));
-    let bad = |reason: &str, why: &str, bytes: Vec<u8>| {
-        Case::new(RULE, reason, "malformed", why, bytes)
-    };
+    let bad =
+        |reason: &str, why: &str, bytes: Vec<u8>| Case::new(RULE, reason, "malformed", why, bytes);
     let value = |value: &[u8]| cbor::with_first_value(&ping, 2, value);
     all.extend([
         bad("ping_negative", "Numbers are unsigned.", value(&[0x20])),
         bad("ping_float", "A float is no number here.", value(&[0xf9, 0x3c, 0x00])),
         bad("ping_null", "Null is no number.", value(&[0xf6])),
-        bad("ping_bignum", "A tagged big number of 2^64.", value(&[0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0])),
+        bad(
+            "ping_bignum",
+            "A tagged big number of 2^64.",
+            value(&[0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
         bad("negative_key", "Keys are unsigned.", cbor::with_first_key(&ping, 2, &[0x20])),
         bad("text_key", "Keys are numbers.", cbor::with_first_key(&ping, 2, b"\x610")),
         bad(
@@ -56,7 +59,11 @@ pub(crate) fn cases() -> Vec<Case> {
             "4 GiB of id are claimed.",
             vec![0x82, 3, 0xa1, 0, 0x5a, 0xff, 0xff, 0xff, 0xff],
         ),
-        bad("submit_short_id", "15 bytes.", [&[0x82, 3, 0xa2, 0, 0x4f][..], &[1; 15], &[1, 0x80]].concat()),
+        bad(
+            "submit_short_id",
+            "15 bytes.",
+            [&[0x82, 3, 0xa2, 0, 0x4f][..], &[1; 15], &[1, 0x80]].concat(),
+        ),
         bad("fetch_bad_name", "A name in upper case.", upper_case_name()),
     ]);
     all
@@ -98,12 +105,11 @@ fn fetch(known_version: Option<u64>) -> ClientFrame {
 
 fn requests() -> Vec<Sample> {
     let (_, copies) = ids();
-    let received = Received {
-        items: vec![ReceivedItem { inbox: 7, copy: copies[0] }],
-        proof: delivered(),
-    };
+    let received =
+        Received { items: vec![ReceivedItem { inbox: 7, copy: copies[0] }], proof: delivered() };
     let upload = PrekeyUpload { fallback: bundle(None), one_time: vec![one_time(1), one_time(2)] };
-    let submit = Submit { submit: SubmitId(fill(0x92)), heads: vec![head(), head()], mine: mark(0x84) };
+    let submit =
+        Submit { submit: SubmitId(fill(0x92)), heads: vec![head(), head()], mine: mark(0x84) };
     vec![
         ("submit", "Two envelopes of one message.", ClientFrame::Submit(submit)),
         ("received", "One copy is on disk.", ClientFrame::Received(received)),
@@ -141,9 +147,8 @@ pub(crate) fn frame_cases<T: Serialize>(
 
 /// What ends, or does not end, every link alike.
 pub(crate) fn any_union(rule: &'static str) -> Vec<Case> {
-    let case = |reason: &str, expect, why: &str, bytes: &[u8]| {
-        Case::new(rule, reason, expect, why, bytes)
-    };
+    let case =
+        |reason: &str, expect, why: &str, bytes: &[u8]| Case::new(rule, reason, expect, why, bytes);
     let bomb = [&[0x82, 9, 0xa2, 0, 5, 0x18, 99][..], &cbor::depth_bomb()].concat();
     let bombs = [&[0x82, 9][..], &cbor::depth_bomb()].concat();
     vec![
@@ -151,14 +156,39 @@ pub(crate) fn any_union(rule: &'static str) -> Vec<Case> {
         case("null", "malformed", "Null.", &[0xf6]),
         case("no_tag", "malformed", "An empty array.", &[0x80]),
         case("no_payload", "malformed", "A number alone.", &[0x81, 9]),
-        case("three_elements", "malformed", "More than number and payload.", &[0x83, 1, 0xa1, 0, 5, 0]),
+        case(
+            "three_elements",
+            "malformed",
+            "More than number and payload.",
+            &[0x83, 1, 0xa1, 0, 5, 0],
+        ),
         case("bare_map", "malformed", "A payload without number.", &[0xa1, 0, 5]),
         case("text_tag", "malformed", "Frames have numbers.", &[0x82, 0x61, 0x39, 0xa1, 0, 5]),
-        case("unknown_tag", "unknown_tag", "A frame of a later version: skipped.", &[0x82, 23, 0xa1, 0, 5]),
-        case("unknown_tag_zero", "unknown_tag", "No frame has the number 0.", &[0x82, 0, 0xa1, 0, 5]),
+        case(
+            "unknown_tag",
+            "unknown_tag",
+            "A frame of a later version: skipped.",
+            &[0x82, 23, 0xa1, 0, 5],
+        ),
+        case(
+            "unknown_tag_zero",
+            "unknown_tag",
+            "No frame has the number 0.",
+            &[0x82, 0, 0xa1, 0, 5],
+        ),
         case("unknown_tag_long", "unknown_tag", "A number of two bytes.", &[0x82, 0x18, 200, 0xa0]),
-        case("unknown_tag_of_anything", "unknown_tag", "Nobody looks behind an unknown number.", &[0x82, 23, 0xff]),
-        case("depth_bomb_unknown_key", "malformed", "200 arrays under a key that is passed over.", &bomb),
+        case(
+            "unknown_tag_of_anything",
+            "unknown_tag",
+            "Nobody looks behind an unknown number.",
+            &[0x82, 23, 0xff],
+        ),
+        case(
+            "depth_bomb_unknown_key",
+            "malformed",
+            "200 arrays under a key that is passed over.",
+            &bomb,
+        ),
         case("depth_bomb", "malformed", "200 arrays.", &bombs),
         case("garbage", "malformed", "A reserved byte.", &Bytes::from_static(&[0x1c, 0x1d])),
     ]

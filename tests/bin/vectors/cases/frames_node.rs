@@ -90,9 +90,8 @@ fn pushes() -> Vec<Sample> {
 }
 
 fn odd() -> Vec<Case> {
-    let bad = |reason: &str, why: &str, bytes: Vec<u8>| {
-        Case::new(RULE, reason, "malformed", why, bytes)
-    };
+    let bad =
+        |reason: &str, why: &str, bytes: Vec<u8>| Case::new(RULE, reason, "malformed", why, bytes);
     let mut proof: Proof = accepted();
     proof.leaves.clear();
     let submit = SubmitId(fill(0x92));

@@ -81,8 +81,7 @@ fn envelopes() -> Vec<Sample> {
         ],
         mark: mark(0x86),
     };
-    let statements =
-        Statements { rows: vec![1, 2], proofs: vec![accepted(), delivered()] };
+    let statements = Statements { rows: vec![1, 2], proofs: vec![accepted(), delivered()] };
     vec![
         ("deliver", "An envelope.", PeerFrame::Deliver(head())),
         ("took", "One taken, one refused.", PeerFrame::Took(took)),

@@ -92,14 +92,18 @@ fn client() -> Vec<Case> {
         bad("other_nonce", "The device's nonce was changed.", |h| h.nonce.0[0] ^= 1),
         bad("other_device", "Another device's id.", |h| h.device = Who::BobPhone.device()),
         bad("bent_signature", "One bit.", |h| h.signature.0[0] ^= 1),
-        case("purpose_of_join", "signature", "Signed as a join.", &ClientHello {
-            signature: as_join,
-            ..client_hello()
-        }),
-        case("purpose_of_node", "signature", "Signed as a node's answer.", &ClientHello {
-            signature: as_node,
-            ..client_hello()
-        }),
+        case(
+            "purpose_of_join",
+            "signature",
+            "Signed as a join.",
+            &ClientHello { signature: as_join, ..client_hello() },
+        ),
+        case(
+            "purpose_of_node",
+            "signature",
+            "Signed as a node's answer.",
+            &ClientHello { signature: as_node, ..client_hello() },
+        ),
         case("replayed", "signature", "An old hello under a new challenge.", &client_hello())
             .given("challenge", HEXLOWER.encode(&codec::encode(&replayed))),
     ]
@@ -128,11 +132,17 @@ fn node() -> Vec<Case> {
     };
     vec![
         ok("acme", "The usual.", &welcome()),
-        ok("first_visit", "The node knows no mark of the device.", &welcomed(Welcome {
-            yours: None,
-            ..welcome()
-        })),
-        case("by_root", "signature", "The root key is not the operational one.", &by(Who::AcmeRoot)),
+        ok(
+            "first_visit",
+            "The node knows no mark of the device.",
+            &welcomed(Welcome { yours: None, ..welcome() }),
+        ),
+        case(
+            "by_root",
+            "signature",
+            "The root key is not the operational one.",
+            &by(Who::AcmeRoot),
+        ),
         case("by_globex", "signature", "Another node with acme's descriptor.", &by(Who::Globex)),
         bad("other_incarnation", "A rollback was hidden.", |w| w.incarnation += 1),
         bad("other_time", "The clock was changed.", |w| w.time_ms += 1),

@@ -10,9 +10,7 @@ use tidings_protocol::{
 
 use super::{
     Case,
-    cast::{
-        NOW_MS, Who, accepted, acme_stance, bob_stance, delivered, fill, sign, statement,
-    },
+    cast::{NOW_MS, Who, accepted, acme_stance, bob_stance, delivered, fill, sign, statement},
     cbor,
 };
 
@@ -81,7 +79,11 @@ fn taken() -> Vec<Case> {
         ok("delivered", "One statement by a device.", &delivered()),
         ok("five", "A batch of five.", &five()),
         ok("fourth_of_five", "One of them alone, with the path.", &fourth),
-        ok("by_a_node", "Four claims that a node may make.", &sign(&by_acme, &acme_stance(), Who::Acme)),
+        ok(
+            "by_a_node",
+            "Four claims that a node may make.",
+            &sign(&by_acme, &acme_stance(), Who::Acme),
+        ),
     ]
 }
 
@@ -99,9 +101,24 @@ fn forged_leaves() -> Vec<Case> {
             &with(|p| p.leaves[1].statement = codec::encode(&numbered(Claim::Delivered, 9)).into()),
         ),
         case("wrong_salt", "path", "Another salt.", &with(|p| p.leaves[1].salt.0[0] ^= 1)),
-        case("wrong_path", "path", "A sibling is another.", &with(|p| p.leaves[1].path[0].0[0] ^= 1)),
-        case("path_reversed", "path", "Farthest sibling first.", &with(|p| p.leaves[1].path.reverse())),
-        case("short_path", "path", "A sibling is missing.", &with(|p| p.leaves[1].path.truncate(1))),
+        case(
+            "wrong_path",
+            "path",
+            "A sibling is another.",
+            &with(|p| p.leaves[1].path[0].0[0] ^= 1),
+        ),
+        case(
+            "path_reversed",
+            "path",
+            "Farthest sibling first.",
+            &with(|p| p.leaves[1].path.reverse()),
+        ),
+        case(
+            "short_path",
+            "path",
+            "A sibling is missing.",
+            &with(|p| p.leaves[1].path.truncate(1)),
+        ),
         case(
             "long_path",
             "path",
@@ -109,7 +126,12 @@ fn forged_leaves() -> Vec<Case> {
             &with(|p| p.leaves[1].path.push(Hash(fill(1)))),
         ),
         case("wrong_index", "path", "The place of another leaf.", &with(|p| p.leaves[1].index = 2)),
-        case("index_outside", "path", "The tree has five leaves.", &with(|p| p.leaves[4].index = 5)),
+        case(
+            "index_outside",
+            "path",
+            "The tree has five leaves.",
+            &with(|p| p.leaves[4].index = 5),
+        ),
         case("giant_index", "path", "The largest index.", &with(|p| p.leaves[1].index = u32::MAX)),
         case(
             "one_bad_of_five",
@@ -133,8 +155,7 @@ fn forged_roots() -> Vec<Case> {
     let bob = Who::BobPhone.key();
     let mut bent = delivered();
     bent.signature.0[5] ^= 1;
-    let by_mallory =
-        resigned(&delivered(), &Who::Mallory.key(), Purpose::DeviceStatements, |_| ());
+    let by_mallory = resigned(&delivered(), &Who::Mallory.key(), Purpose::DeviceStatements, |_| ());
     let mut changed = delivered();
     let root = resigned(&changed, &bob, Purpose::DeviceStatements, |root| root.incarnation += 1);
     changed.root = root.root;
@@ -153,7 +174,12 @@ fn forged_roots() -> Vec<Case> {
     let by_node = |claim| sign(&[numbered(claim, 1)], &acme_stance(), Who::Acme);
     vec![
         case("bent_signature", "signature", "One bit of the signature.", &bent),
-        case("other_key", "signature", "Signed by Mallory in the name of Bob's phone.", &by_mallory),
+        case(
+            "other_key",
+            "signature",
+            "Signed by Mallory in the name of Bob's phone.",
+            &by_mallory,
+        ),
         case("root_changed", "signature", "The root names another incarnation.", &changed),
         case("purpose_of_nodes", "signature", "A device's root, signed as a node signs.", &as_node),
         case("purpose_of_lists", "signature", "Signed as a device list.", &as_list),
@@ -162,10 +188,25 @@ fn forged_roots() -> Vec<Case> {
         case("empty_tree", "path", "A tree of no leaves has no place.", &none),
         case("too_large_a_tree", "size", "1,025 leaves under one root.", &giant),
         case("other_size", "path", "The root says six of five.", &other_size),
-        case("node_claims_delivered", "wrong_signer", "Only a device may.", &by_node(Claim::Delivered)),
+        case(
+            "node_claims_delivered",
+            "wrong_signer",
+            "Only a device may.",
+            &by_node(Claim::Delivered),
+        ),
         case("node_claims_read", "wrong_signer", "Only a device may.", &by_node(Claim::Read)),
-        case("node_claims_undecryptable", "wrong_signer", "Only a device may.", &by_node(Claim::Undecryptable)),
-        case("device_claims_accepted", "wrong_signer", "Only a node may.", &by_device(Claim::Accepted)),
+        case(
+            "node_claims_undecryptable",
+            "wrong_signer",
+            "Only a device may.",
+            &by_node(Claim::Undecryptable),
+        ),
+        case(
+            "device_claims_accepted",
+            "wrong_signer",
+            "Only a node may.",
+            &by_device(Claim::Accepted),
+        ),
         case("device_claims_failed", "wrong_signer", "Only a node may.", &by_device(Claim::Failed)),
         case("device_claims_closed", "wrong_signer", "Only a node may.", &by_device(Claim::Closed)),
     ]

@@ -28,7 +28,12 @@ fn node_ids() -> Vec<Case> {
         case("upper_case", "lenient", "Readers take either case.", &text.to_uppercase())
             .result("node", acme())
             .result("canonical", data_encoding::HEXLOWER.encode(text.as_bytes())),
-        case("typing_mistake", "checksum", "The last character is another.", &(body.to_owned() + typo)),
+        case(
+            "typing_mistake",
+            "checksum",
+            "The last character is another.",
+            &(body.to_owned() + typo),
+        ),
         case("key_changed", "checksum", "A character in the middle is another.", &swap(&text, 20)),
         case("version_2", "version", "The first byte is 2.", &version_2),
         case("too_short", "shape", "55 characters.", body),
@@ -109,7 +114,13 @@ fn derivations() -> Vec<Case> {
             .result("hash", id)
     };
     vec![
-        case("account", "Of the account key.", "account id", &key.0, AccountId::of(&key).to_string()),
+        case(
+            "account",
+            "Of the account key.",
+            "account id",
+            &key.0,
+            AccountId::of(&key).to_string(),
+        ),
         case(
             "device",
             "Of the device key; the first 16 bytes.",
