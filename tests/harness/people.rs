@@ -100,12 +100,13 @@ impl World {
             let others: Vec<usize> = (0..self.people.len()).filter(|to| *to != from).collect();
             let to = *self.people_chance.pick(&others);
             let in_ms = self.people_chance.below(self.options.safety_ms);
-            self.schedule.plan(in_ms, Action::Person(Act::Write { device, to, token }));
+            self.plan_act(in_ms, Act::Write { device, to, token });
         }
     }
 
     /// A person does something, if the device is on.
     pub fn person_acts(&mut self, act: Act) {
+        self.acts_planned = self.acts_planned.saturating_sub(1);
         match act {
             Act::Write { device, to, token } => {
                 let Some(device_id) = self.devices[device].id() else { return };
@@ -142,7 +143,12 @@ impl World {
     pub fn somebody_may_look(&mut self, device: usize, message: MessageRef) {
         if self.people_chance.happens(700) {
             let in_ms = self.people_chance.between(100, 60_000);
-            self.schedule.plan(in_ms, Action::Person(Act::Look { device, message }));
+            self.plan_act(in_ms, Act::Look { device, message });
         }
+    }
+
+    fn plan_act(&mut self, in_ms: u64, act: Act) {
+        self.acts_planned += 1;
+        self.schedule.plan(in_ms, Action::Person(act));
     }
 }

@@ -90,6 +90,8 @@ pub struct World {
     pub trace: Trace,
     /// Faults happen.
     pub faults_on: bool,
+    /// What people are still going to do.
+    pub acts_planned: u64,
     /// Chance of links.
     pub net_chance: Chance,
     /// Chance of faults.
@@ -126,6 +128,7 @@ impl World {
             oracle: Oracle::new(options_nodes),
             trace: Trace::new(request.trace),
             faults_on: false,
+            acts_planned: 0,
             net_chance: Chance::new(seed, "network"),
             fault_chance: Chance::new(seed, "faults"),
             lie_chance: Chance::new(seed, "lies"),

@@ -72,6 +72,7 @@ pub struct Core {
     node: NodeId,
     stance: Stance,
     lineage: Lineage,
+    has_renewed: bool,
     rng: ChaCha20Rng,
     now_ms: u64,
     full_percent: u64,
@@ -118,6 +119,7 @@ impl Core {
             node,
             stance: Stance { signer, incarnation: lineage.incarnation, boot },
             lineage: lineage.clone(),
+            has_renewed: false,
             rng: ChaCha20Rng::from_seed(seed),
             now_ms,
             full_percent: 0,
@@ -210,15 +212,20 @@ impl Core {
 
     /// Checks a mark of the own store that somebody wrote down. One that is not in the lineage means
     /// that the store was rolled back: it gets a new incarnation, pre-keys that may have been handed
-    /// out are worthless, and everybody must greet again.
+    /// out are worthless, and everybody must greet again. That happens once in a boot: the store is
+    /// put back only while nobody has it open, and whoever still holds an old mark learns the new
+    /// incarnation from our greeting; else one old mark, or a made-up one, would end all links again
+    /// and again.
     fn check_mark(&mut self, mark: Option<&Mark>, txn: &mut dyn Txn) -> Result<bool, StoreError> {
         let Some(mark) = mark else { return Ok(true) };
         let boot = tidings_store::BootId(mark.boot.0);
-        if self.is_sabotaged(Sabotage::NoLineageCheck)
+        if self.has_renewed
+            || self.is_sabotaged(Sabotage::NoLineageCheck)
             || self.lineage.contains(boot, mark.commit, txn.commit_number())
         {
             return Ok(true);
         }
+        self.has_renewed = true;
         let incarnation = u64::from_be_bytes(self.random());
         Lineage::renew(txn, incarnation)?;
         self.stance.incarnation = incarnation;

@@ -18,6 +18,9 @@ impl World {
     /// not so yet. Not checked: statuses at a device that was put back to an older image.
     #[must_use]
     pub fn unfinished(&self) -> Option<String> {
+        if self.acts_planned > 0 {
+            return Some("people are still busy".to_owned());
+        }
         for node in 0..self.nodes.len() {
             let name = self.name(Machine::Node(node));
             if self.nodes[node].process.is_none() {
@@ -248,7 +251,9 @@ impl World {
         for (node, rows) in before.into_iter().enumerate() {
             if self.oracle.nodes[node].rows() != rows {
                 let name = self.name(Machine::Node(node));
-                return Err(self.violated("I25", format!("old frames changed rows of {name}")));
+                let now = self.oracle.nodes[node].rows();
+                let what = format!("old frames changed {name}: {rows:?} became {now:?}");
+                return Err(self.violated("I25", what));
             }
         }
         Ok(())

@@ -99,9 +99,11 @@ impl World {
         }
         self.i8_i9_one_submission_one_answer(device, accepted, &eids)?;
         for eid in &eids {
-            let is_new = self.oracle.sent.get(eid).is_some_and(|sent| !sent.is_accepted);
-            // Later answers may come when the envelope has ended and only its submission is kept.
-            if is_new {
+            // An answer may come when all has ended and only the submission's row is kept.
+            let has_ended = self.oracle.sent.get(eid).is_some_and(|sent| {
+                sent.copies.iter().all(|(copy, of)| self.oracle.is_ended(eid, copy, *of))
+            });
+            if !has_ended {
                 self.i1_taken_is_durable(node, eid, &[OUT, SEEN])?;
             }
             if let Some(sent) = self.oracle.sent.get_mut(eid) {
