@@ -244,11 +244,11 @@ mod tests {
         let plain: Multiaddr = "/ip4/9.9.9.9/tcp/4001".parse().expect("a multiaddr");
         let of = |peer| plain.clone().with(Protocol::P2p(peer));
         let learn = |address| AddressFilter::PublicOnly.learnt(&acme, [address]);
-        assert_eq!(learn(of(acme)), [plain.clone()]);
+        assert_eq!(learn(of(acme)).first(), Some(&plain));
         assert!(learn(of(globex)).is_empty());
         assert!(learn(Multiaddr::empty().with(Protocol::P2p(acme))).is_empty());
         assert!(configured(&acme, [of(globex)]).is_empty());
-        assert_eq!(configured(&acme, [of(acme)]), [plain.clone()]);
+        assert_eq!(configured(&acme, [of(acme)]).first(), Some(&plain));
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
     fn configured_addresses_are_not_judged() {
         let acme = PeerId::random();
         let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().expect("a multiaddr");
-        assert_eq!(configured(&acme, [loopback.clone()]), [loopback.clone()]);
+        assert_eq!(configured(&acme, [loopback.clone()]).first(), Some(&loopback));
         assert!(AddressFilter::PublicOnly.learnt(&acme, [loopback]).is_empty());
     }
 }

@@ -210,3 +210,105 @@ impl Dht {
 fn fits(key: &[u8], value: &[u8]) -> bool {
     key.len() <= DHT_KEY_BYTES_MAX && value.len() <= DHT_VALUE_BYTES_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::kad::store::MemoryStoreConfig;
+    use libp2p::swarm::ConnectionId;
+
+    use super::*;
+
+    /// Values starting with `ok` are valid; the greater one is the newer.
+    fn judge(_: &[u8], value: &[u8], held: Option<&[u8]>) -> Validity {
+        match (value.starts_with(b"ok"), held) {
+            (false, _) => Validity::Invalid,
+            (true, Some(held)) if held >= value => Validity::NotNewer,
+            (true, _) => Validity::Newer,
+        }
+    }
+
+    fn node() -> (Dht, Kad) {
+        let local = PeerId::random();
+        let config = MemoryStoreConfig { max_records: DHT_RECORDS_MAX, ..Default::default() };
+        let store = MemoryStore::with_config(local, config);
+        (Dht::new(local, Arc::new(judge)), Kad::new(local, store))
+    }
+
+    fn offer(dht: &mut Dht, kad: &mut Kad, source: PeerId, key: &[u8], value: &[u8]) {
+        let mut record = Record::new(RecordKey::new(&key), value.to_vec());
+        record.publisher = Some(source);
+        let connection = ConnectionId::new_unchecked(1);
+        let request = InboundRequest::PutRecord { source, connection, record: Some(record) };
+        assert!(dht.happened(kad, kad::Event::InboundRequest { request }).is_none());
+    }
+
+    fn held(kad: &mut Kad, key: &[u8]) -> Option<Vec<u8>> {
+        let held = kad.store_mut().get(&RecordKey::new(&key)).map(Cow::into_owned)?;
+        assert_eq!(held.publisher, None, "nobody is believed to be the publisher");
+        Some(held.value)
+    }
+
+    #[test]
+    fn offered_records_are_kept_only_when_valid_and_newer() {
+        let (mut dht, mut kad) = node();
+        let source = PeerId::random();
+        for (value, kept) in [
+            (&b"no"[..], None),
+            (b"ok1", Some(&b"ok1"[..])),
+            (b"ok3", Some(b"ok3")),
+            (b"ok2", Some(b"ok3")),
+            (b"ok3", Some(b"ok3")),
+            (b"no", Some(b"ok3")),
+        ] {
+            offer(&mut dht, &mut kad, source, b"acme", value);
+            assert_eq!(held(&mut kad, b"acme").as_deref(), kept);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_looked_at() {
+        let (mut dht, mut kad) = node();
+        let long = [&b"ok"[..], &[7; DHT_VALUE_BYTES_MAX]].concat();
+        offer(&mut dht, &mut kad, PeerId::random(), b"acme", &long);
+        assert_eq!(held(&mut kad, b"acme"), None);
+        let key = [7; DHT_KEY_BYTES_MAX + 1];
+        offer(&mut dht, &mut kad, PeerId::random(), &key, b"ok");
+        assert_eq!(held(&mut kad, &key), None);
+    }
+
+    #[test]
+    fn a_peer_that_offers_too_much_is_not_heard_until_the_next_beat() {
+        let (mut dht, mut kad) = node();
+        let [flood, quiet] = [PeerId::random(), PeerId::random()];
+        for _ in 0..DHT_CHECKS_PER_PEER_MAX {
+            offer(&mut dht, &mut kad, flood, b"acme", b"no");
+        }
+        offer(&mut dht, &mut kad, flood, b"acme", b"ok1");
+        assert_eq!(held(&mut kad, b"acme"), None);
+        offer(&mut dht, &mut kad, quiet, b"acme", b"ok1");
+        assert!(held(&mut kad, b"acme").is_some(), "others are heard");
+        dht.beat();
+        offer(&mut dht, &mut kad, flood, b"acme", b"ok2");
+        assert_eq!(held(&mut kad, b"acme").as_deref(), Some(&b"ok2"[..]));
+    }
+
+    #[test]
+    fn a_full_store_gives_up_the_farthest_for_a_nearer_one_only() {
+        let (mut dht, mut kad) = node();
+        let local = KBucketKey::from(dht.local);
+        let mut keys: Vec<[u8; 4]> =
+            (0..).take(DHT_RECORDS_MAX + 2).map(u32::to_be_bytes).collect();
+        keys.sort_by_key(|key| local.distance(&KBucketKey::new(RecordKey::new(key))));
+        let (farther, rest) = keys.split_last().expect("there are keys");
+        let (nearest, rest) = rest.split_first().expect("there are keys");
+        for key in rest {
+            kad.store_mut().put(Record::new(RecordKey::new(key), b"ok".to_vec())).expect("room");
+        }
+        offer(&mut dht, &mut kad, PeerId::random(), farther, b"ok");
+        assert_eq!(held(&mut kad, farther), None);
+        offer(&mut dht, &mut kad, PeerId::random(), nearest, b"ok");
+        assert!(held(&mut kad, nearest).is_some());
+        assert_eq!(held(&mut kad, rest.last().expect("the farthest")), None);
+        assert_eq!(kad.store_mut().records().count(), DHT_RECORDS_MAX);
+    }
+}

@@ -123,3 +123,56 @@ impl NetworkBehaviour for KadGate {
         self.kad.poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/4001";
+    const PUBLIC: &str = "/ip4/9.9.9.9/tcp/4001";
+
+    fn gate(filter: AddressFilter) -> KadGate {
+        let local = PeerId::random();
+        KadGate::new(kad::Behaviour::new(local, MemoryStore::new(local)), filter)
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
+        texts.iter().map(|text| text.parse().expect("a multiaddr")).collect()
+    }
+
+    fn dialled(gate: &mut KadGate, peer: PeerId) -> Vec<Multiaddr> {
+        let connection = ConnectionId::new_unchecked(1);
+        gate.handle_pending_outbound_connection(connection, Some(peer), &[], Endpoint::Dialer)
+            .expect("the table refuses nobody")
+    }
+
+    #[test]
+    fn what_a_peer_claims_is_filtered() {
+        let peer = PeerId::random();
+        let mut strict = gate(AddressFilter::PublicOnly);
+        strict.add_learnt(peer, addresses(&[LOOPBACK, PUBLIC]));
+        assert_eq!(dialled(&mut strict, peer), addresses(&[PUBLIC]));
+        let mut lenient = gate(AddressFilter::PrivateToo);
+        lenient.add_learnt(peer, addresses(&[LOOPBACK, PUBLIC]));
+        assert_eq!(dialled(&mut lenient, peer), addresses(&[LOOPBACK, PUBLIC]));
+    }
+
+    #[test]
+    fn what_entered_the_table_by_another_way_is_filtered_too() {
+        let peer = PeerId::random();
+        let mut strict = gate(AddressFilter::PublicOnly);
+        for address in addresses(&[LOOPBACK, PUBLIC]) {
+            strict.kad.add_address(&peer, address);
+        }
+        assert_eq!(dialled(&mut strict, peer), addresses(&[PUBLIC]));
+    }
+
+    #[test]
+    fn configured_addresses_are_dialled_whatever_they_are() {
+        let peer = PeerId::random();
+        let mut strict = gate(AddressFilter::PublicOnly);
+        strict.add_configured(peer, addresses(&[LOOPBACK]));
+        assert_eq!(dialled(&mut strict, peer), addresses(&[LOOPBACK]));
+        assert!(dialled(&mut strict, PeerId::random()).is_empty(), "for that peer only");
+    }
+}
