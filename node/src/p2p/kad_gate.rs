@@ -53,7 +53,12 @@ impl KadGate {
         }
     }
 
-    fn dialable(&self, peer: &PeerId, known: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    /// The configured addresses of a peer, and of those that others told the allowed ones.
+    pub(crate) fn dialable(
+        &self,
+        peer: &PeerId,
+        known: impl IntoIterator<Item = Multiaddr>,
+    ) -> Vec<Multiaddr> {
         let mut addresses = self.configured.get(peer).cloned().unwrap_or_default();
         addresses.extend(self.filter.learnt(peer, known));
         configured(peer, addresses)

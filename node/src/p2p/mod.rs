@@ -136,7 +136,9 @@ pub type Validate = dyn Fn(&[u8], &[u8], Option<&[u8]>) -> Validity + Send + Syn
 pub enum Command {
     /// Open a link to `peer`. Answered by one [`P2pEvent::LinkUp`] or [`P2pEvent::DialFailed`],
     /// and by nothing when a link is already up. Without addresses, those learnt are tried.
-    /// The given ones are dialled whatever the address filter says.
+    ///
+    /// The addresses count as learnt from others, so the address filter applies to them; those of
+    /// [`Command::AddBootstrap`] are added and pass always.
     Dial {
         /// Who must answer.
         peer: PeerId,
@@ -172,7 +174,8 @@ pub enum Command {
         /// Where to look.
         key: Vec<u8>,
     },
-    /// Remember a configured peer of the table, whatever the address filter says.
+    /// Remember a peer that a person configured, for the table and for dials. Its addresses are
+    /// dialled whatever the address filter says.
     AddBootstrap {
         /// Who.
         peer: PeerId,

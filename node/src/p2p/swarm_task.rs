@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::address_filter::configured;
 use super::behaviour::{Behaviour, BehaviourEvent, KAD_PROTOCOL};
 use super::dht::Dht;
 use super::lanes::{Happened, LanesEvent, Opener, Pair};
@@ -120,7 +119,7 @@ impl SwarmTask {
             Command::Dial { peer, addresses } => {
                 self.peers.want(peer);
                 if self.peers.is_wanted(&peer) {
-                    self.addresses.insert(peer, configured(&peer, addresses));
+                    self.addresses.insert(peer, behaviour.dht.dialable(&peer, addresses));
                 }
                 None
             }

@@ -46,13 +46,10 @@ impl Node {
     }
 
     async fn start_with(listen: &str, limits: P2pLimits, validate: Arc<Validate>) -> Self {
-        let config = P2pConfig {
-            transport_seed: TransportSeed::from_bytes(rand_seed()),
-            listen: vec![listen.parse().expect("a multiaddr")],
-            announce: Vec::new(),
-            allow_private_addresses: true,
-            limits,
-        };
+        Self::start_as(P2pConfig { limits, ..config(listen) }, validate).await
+    }
+
+    async fn start_as(config: P2pConfig, validate: Arc<Validate>) -> Self {
         let mut tasks = JoinSet::new();
         let (p2p, events) = start(&config, &mut tasks, validate).expect("the node starts");
         assert_eq!(config.transport_seed.peer_id().expect("a key"), p2p.local_peer());
@@ -167,6 +164,16 @@ impl Node {
             _ => None,
         })
         .await
+    }
+}
+
+fn config(listen: &str) -> P2pConfig {
+    P2pConfig {
+        transport_seed: TransportSeed::from_bytes(rand_seed()),
+        listen: vec![listen.parse().expect("a multiaddr")],
+        announce: Vec::new(),
+        allow_private_addresses: true,
+        limits: P2pLimits::default(),
     }
 }
 
@@ -377,6 +384,19 @@ async fn a_dial_that_reaches_nobody_fails_with_the_reason() {
     assert!(acme.dial_failed().await.contains("itself"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_address_is_dialled_only_when_a_person_configured_it() {
+    let public = P2pConfig { allow_private_addresses: false, ..config(TCP) };
+    let mut acme = Node::start_as(public, Arc::new(judge)).await;
+    let globex = Node::start(TCP).await;
+    acme.dial(&globex);
+    assert!(acme.dial_failed().await.contains("no addresses"));
+    let (peer, addresses) = (globex.id(), globex.addresses.clone());
+    acme.ask(Command::AddBootstrap { peer, addresses });
+    acme.dial(&globex);
+    acme.up().await;
+}
+
 /// A peer that speaks the lanes' protocols and then whatever it likes.
 struct RawPeer {
     swarm: Swarm<Behaviour>,
@@ -484,13 +504,7 @@ async fn a_lookup_without_a_network_finds_nothing_and_ends() {
 #[tokio::test]
 async fn a_node_that_cannot_listen_does_not_start() {
     let mut tasks = JoinSet::new();
-    let config = P2pConfig {
-        transport_seed: TransportSeed::from_bytes([7; 32]),
-        listen: vec!["/dns4/acme.example/tcp/1".parse().expect("a multiaddr")],
-        announce: Vec::new(),
-        allow_private_addresses: false,
-        limits: P2pLimits::default(),
-    };
+    let config = config("/dns4/acme.example/tcp/1");
     let refused = start(&config, &mut tasks, Arc::new(judge));
     assert!(matches!(refused, Err(StartError::Listen { .. })));
     assert!(tasks.is_empty());
