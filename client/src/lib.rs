@@ -13,6 +13,7 @@ mod devices;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod event;
+mod evidence;
 mod hold;
 mod inbox;
 mod link;

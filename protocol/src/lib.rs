@@ -11,6 +11,7 @@ pub mod content;
 pub mod descriptor;
 pub mod device_list;
 pub mod envelope;
+pub mod evidence;
 pub mod frame;
 pub mod hello;
 pub mod id;

@@ -1,0 +1,128 @@
+//! The WebSocket to the node: one frame per binary message. Knows no meaning of frames.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use tidings_protocol::{
+    client_frame::{ClientFrame, NodeFrame},
+    codec,
+    frame::Frame,
+    limits::FRAME_BYTES_MAX,
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
+
+use super::DriverError;
+
+/// Where a node's client link is, unless the address names a path.
+const PATH: &str = "/v1/link";
+/// A connection that takes longer is given up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A write that takes longer ends the link.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Small buffers: a device has one link and small frames.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// The link is gone, whatever the reason; it is made again.
+pub(super) struct Lost;
+
+/// Without TLS only this machine may be spoken to.
+pub(super) fn check_url(url: &str) -> Result<(), DriverError> {
+    let refused = |why| Err(DriverError::Url { url: url.to_owned(), why });
+    if url.starts_with("wss://") {
+        return Ok(());
+    }
+    let Some(rest) = url.strip_prefix("ws://") else {
+        return refused("it looks like wss://acme.example or ws://127.0.0.1:7401");
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback =
+        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if is_loopback { Ok(()) } else { refused("without TLS only this machine may be spoken to") }
+}
+
+/// TLS with the web's roots for `wss`, nothing for `ws`.
+fn connector(url: &str) -> Option<Connector> {
+    if !url.starts_with("wss:") {
+        return None;
+    }
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Some(Connector::Rustls(Arc::new(config)))
+}
+
+pub(super) async fn connect(url: String) -> Result<Socket, Lost> {
+    let has_path = url.split("://").nth(1).is_some_and(|rest| rest.contains('/'));
+    let url = if has_path { url } else { url + PATH };
+    let connector = connector(&url);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_message_size(Some(2 * FRAME_BYTES_MAX))
+        .max_frame_size(Some(2 * FRAME_BYTES_MAX));
+    match timeout(CONNECT_TIMEOUT, connect_async_tls_with_config(url, Some(config), true, connector)).await {
+        Ok(Ok((socket, _))) => Ok(Socket(socket)),
+        Ok(Err(_)) | Err(_) => Err(Lost),
+    }
+}
+
+impl Socket {
+    /// The next frame that this version knows.
+    pub(super) async fn next(&mut self) -> Result<(NodeFrame, Bytes), Lost> {
+        loop {
+            let bytes = match self.0.next().await {
+                Some(Ok(Message::Binary(bytes))) => bytes,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Text(_) | Message::Close(_) | Message::Frame(_)) | Err(_))
+                | None => return Err(Lost),
+            };
+            let frame = Frame::decode(bytes).map_err(|_| Lost)?;
+            if codec::peek_tag(&frame.header).is_some_and(|tag| !NodeFrame::knows_tag(tag)) {
+                // A newer node says something that we need not understand.
+                continue;
+            }
+            let header = codec::decode::<NodeFrame>(&frame.header).map_err(|_| Lost)?;
+            return Ok((header, frame.body));
+        }
+    }
+
+    pub(super) async fn send(&mut self, frames: Vec<(ClientFrame, Bytes)>) -> Result<(), Lost> {
+        let write = async {
+            for (header, body) in frames {
+                let frame = Frame { header: codec::encode(&header).into(), body };
+                let bytes = frame.encode().map_err(|_| Lost)?;
+                self.0.feed(Message::Binary(bytes)).await.map_err(|_| Lost)?;
+            }
+            self.0.flush().await.map_err(|_| Lost)
+        };
+        timeout(WRITE_TIMEOUT, write).await.map_err(|_| Lost)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_url;
+
+    #[test]
+    fn only_this_machine_without_tls() {
+        for good in ["ws://127.0.0.1:1/v1/link", "ws://localhost/v1/link", "ws://[::1]:9/v1/link"] {
+            assert!(check_url(good).is_ok(), "{good}");
+        }
+        for bad in ["ws://acme.example/v1/link", "wss://127.0.0.1/", "http://127.0.0.1", "ws://"] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+}
