@@ -13,6 +13,7 @@ use tidings_protocol::{
     descriptor::{Descriptor, DescriptorError},
     device_list::{CheckedList, DeviceListError},
     envelope::{EnvelopeError, EnvelopeHead, shared_hash},
+    evidence::{Evidence, TrustRoots, verify},
     frame::{Frame, FrameError},
     hello::{Challenge, ClientHello, Welcome, client_transcript, node_transcript},
     id::{NodeId, ParseNodeIdError},
@@ -61,6 +62,7 @@ pub(crate) fn judge(rule: &str, vector: &Vector) -> Result<Seen, Kind> {
         "device_list" => device_list(vector, &bytes),
         "client_hello" => client_hello(vector, &bytes),
         "welcome" => welcome(vector, &bytes),
+        "evidence" => evidence(vector, &bytes),
         "client_frame" => union::<ClientFrame>(&bytes, ClientFrame::knows_tag),
         "node_frame" => union::<NodeFrame>(&bytes, NodeFrame::knows_tag),
         "peer_frame" => union::<PeerFrame>(&bytes, PeerFrame::knows_tag),
@@ -287,6 +289,21 @@ fn welcome(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
         .verify(Purpose::NodeHello, &transcript.0, &welcome.signature)
         .map_err(|_| "signature".to_owned())?;
     Ok(Seen::of(codec::encode(&welcome)).with("transcript", transcript))
+}
+
+fn evidence(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
+    let evidence: Evidence = codec::decode(bytes).map_err(decode)?;
+    let words =
+        |name: &str| vector.given.get(name).map_or_else(Vec::new, |all| all.split(' ').collect());
+    let roots = TrustRoots {
+        nodes: words("trusted_nodes").into_iter().filter_map(NodeId::from_hex).collect(),
+        accounts: words("trusted_accounts").into_iter().filter_map(PublicKey::from_hex).collect(),
+    };
+    let verdicts: Vec<String> = verify(&evidence, &roots)
+        .into_iter()
+        .map(|finding| finding.verdict.map_or_else(|doubt| format!("{doubt:?}"), |_| "ok".into()))
+        .collect();
+    Ok(Seen::of(codec::encode(&evidence)).with("verdicts", verdicts.join(" ")))
 }
 
 fn unhex(hex: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@ mod content;
 mod descriptor;
 mod device_list;
 mod envelope;
+mod evidence;
 mod frame;
 mod frames_client;
 mod frames_node;
@@ -108,6 +109,7 @@ pub(crate) fn all() -> Vec<Case> {
         proof::cases(),
         descriptor::cases(),
         device_list::cases(),
+        evidence::cases(),
         hello::cases(),
         frames_client::cases(),
         frames_node::cases(),
