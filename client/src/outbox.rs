@@ -37,6 +37,8 @@ pub(crate) struct Queues {
     resend: BTreeSet<u64>,
     /// Peers whose devices or bundles are not known yet.
     waits: BTreeMap<PeerKey, Wait>,
+    /// Not sealed, for one device that cannot be written to before then.
+    late: BTreeMap<u64, (PeerKey, u64)>,
     in_flight: BTreeMap<SubmitId, InFlight>,
     envelopes: usize,
     bytes: usize,
@@ -105,6 +107,21 @@ impl Queues {
         for (peer, wait) in core::mem::take(&mut self.waits) {
             self.ready.extend(wait.seqs.into_iter().map(|seq| (seq, peer)));
         }
+        self.release_late(u64::MAX);
+    }
+
+    fn release_late(&mut self, now_ms: u64) {
+        let (due, late): (BTreeMap<_, _>, _) =
+            core::mem::take(&mut self.late).into_iter().partition(|(_, (_, at))| *at <= now_ms);
+        self.late = late;
+        for (seq, (peer, _)) in due {
+            self.add(seq, peer);
+        }
+    }
+
+    fn postpone(&mut self, seq: u64, peer: PeerKey, until_ms: u64) {
+        self.ready.remove(&seq);
+        self.late.insert(seq, (peer, until_ms));
     }
 
     fn wait(&mut self, peer: PeerKey, needs: BTreeSet<PeerKey>, retry_at_ms: Option<u64>) {
@@ -156,18 +173,21 @@ impl Queues {
 
     pub(crate) fn next_retry(&self) -> Option<u64> {
         let waits = self.waits.values().filter_map(|wait| wait.retry_at_ms).min();
-        [waits, self.paused_until_ms].into_iter().flatten().min()
+        let late = self.late.values().map(|(_, until)| *until).min();
+        [waits, late, self.paused_until_ms].into_iter().flatten().min()
     }
 
     fn waiting(&self, peer: &PeerKey) -> Vec<u64> {
         let waits = self.waits.get(peer).into_iter().flat_map(|wait| wait.seqs.iter().copied());
         let ready = self.ready.iter().filter(|(_, p)| *p == peer).map(|(seq, _)| *seq);
-        waits.chain(ready).collect()
+        let late = self.late.iter().filter(|(_, (p, _))| p == peer).map(|(seq, _)| *seq);
+        waits.chain(ready).chain(late).collect()
     }
 
     fn forget(&mut self, seq: u64) {
         self.ready.remove(&seq);
         self.resend.remove(&seq);
+        self.late.remove(&seq);
         for wait in self.waits.values_mut() {
             wait.seqs.remove(&seq);
         }
@@ -243,6 +263,7 @@ impl<S: Sealer> ClientCore<S> {
                 self.queues.wait(peer, needs, None);
             }
             SealOutcome::Later(at_ms) => self.queues.wait(peer, BTreeSet::new(), Some(at_ms)),
+            SealOutcome::Postponed(until_ms) => self.queues.postpone(seq, peer, until_ms),
             SealOutcome::Held => self.queues.wait(peer, BTreeSet::from([peer]), None),
             SealOutcome::Nothing => self.drop_outbox(txn, seq, &row)?,
             SealOutcome::Never(reason) => {
@@ -445,6 +466,7 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     pub(crate) fn retry_waits(&mut self, txn: &mut dyn Txn, now_ms: u64) -> Result<(), StoreError> {
+        self.queues.release_late(now_ms);
         let due: Vec<PeerKey> = self
             .queues
             .waits

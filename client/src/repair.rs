@@ -132,7 +132,9 @@ impl<S: Sealer> ClientCore<S> {
         self.seal_again(txn, now_ms, row.peer, msg, vec![device])
     }
 
-    fn seal_again(
+    /// Seals a message again for these devices, each apart: one that cannot be written to yet keeps
+    /// no other one waiting.
+    pub(crate) fn seal_again(
         &mut self,
         txn: &mut dyn Txn,
         now_ms: u64,
@@ -147,8 +149,10 @@ impl<S: Sealer> ClientCore<S> {
         if row.expires_ms <= self.node_time(now_ms) {
             return Ok(());
         }
-        let work = Work::Text { msg, only: Some(only) };
-        self.enqueue(txn, now_ms, peer, work, Class::Message, row.expires_ms)?;
+        for device in only {
+            let work = Work::Text { msg, only: Some(vec![device]) };
+            self.enqueue(txn, now_ms, peer, work, Class::Message, row.expires_ms)?;
+        }
         Ok(())
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum SealOutcome {
     Needs(BTreeSet<PeerKey>),
     /// No device can be written to; try again then.
     Later(u64),
+    /// The one device that it is for cannot be written to yet; try again then, and let others go on.
+    Postponed(u64),
     /// A person has to accept a new account key first.
     Held,
     /// There is nobody left to seal it for.
@@ -59,6 +61,8 @@ struct Audience {
     row: PeerRow,
     list: CheckedList,
     devices: Vec<(Device, DeviceRow)>,
+    /// Devices that have no bundle at the moment, and until when they are not asked for.
+    passed_over: Vec<(DeviceId, u64)>,
 }
 
 /// The content, composed but not yet written.
@@ -107,6 +111,16 @@ impl<S: Sealer> ClientCore<S> {
         if !needs.is_empty() {
             return Ok(SealOutcome::Needs(needs));
         }
+        let passed_over: Vec<(DeviceId, u64)> = [Some(&theirs), ours.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|a| a.passed_over.clone())
+            .collect();
+        if let Work::Text { only: Some(only), .. } = &row.work
+            && let Some((_, until)) = passed_over.iter().find(|(device, _)| only.contains(device))
+        {
+            return Ok(SealOutcome::Postponed(*until));
+        }
         let for_all = matches!(row.work, Work::Text { only: None, .. });
         if for_all && theirs.devices.is_empty() {
             self.warn(Warning::NoDevices(peer.peer()));
@@ -118,7 +132,14 @@ impl<S: Sealer> ClientCore<S> {
         let Some(composed) = self.compose(txn, &row, &theirs)? else {
             return Ok(SealOutcome::Nothing);
         };
-        self.seal_for(txn, now_ms, seq, row, &mut theirs, ours.as_mut(), composed)
+        let (peer, work) = (row.peer, row.work.clone());
+        let sealed = self.seal_for(txn, now_ms, seq, row, &mut theirs, ours.as_mut(), composed)?;
+        if let (SealOutcome::Sealed(_), Work::Text { msg, only: None }) = (&sealed, work) {
+            // Devices without a bundle today get theirs when they have one.
+            let devices = passed_over.into_iter().map(|(device, _)| device).collect();
+            self.seal_again(txn, now_ms, peer, msg, devices)?;
+        }
+        Ok(sealed)
     }
 
     /// Which devices of an account get this, with sessions begun where that is due. Accounts whose
@@ -137,6 +158,7 @@ impl<S: Sealer> ClientCore<S> {
         };
         let list = newest(&row.lists).map_err(StoreError::work)?;
         let mut devices = Vec::new();
+        let mut unreached = Vec::new();
         for device in &list.list.devices {
             let id = device.id();
             if id == self.device || !self.is_for(outbox, key, &id) {
@@ -167,17 +189,17 @@ impl<S: Sealer> ClientCore<S> {
                 }
                 self.without_bundle.insert(id, now_ms + NO_DEVICES_RETRY_MS);
             }
-            let passed_over = self.without_bundle.get(&id).is_some_and(|until| *until > now_ms);
+            let passed_over = self.without_bundle.get(&id).copied().filter(|until| *until > now_ms);
             let must = due == Some(HandshakeDue::NoSession) || entry.wants_start;
             match (passed_over, must) {
-                (false, _) => {
+                (None, _) => {
                     needs.insert(key);
                 }
-                (true, false) => devices.push((device.clone(), entry)),
-                (true, true) => {}
+                (Some(_), false) => devices.push((device.clone(), entry)),
+                (Some(until), true) => unreached.push((id, until)),
             }
         }
-        Ok(Audience { key, row, list, devices })
+        Ok(Audience { key, row, list, devices, passed_over: unreached })
     }
 
     fn is_for(&self, outbox: &OutboxRow, audience: PeerKey, device: &DeviceId) -> bool {

@@ -62,3 +62,51 @@ fn many_messages_both_ways_keep_their_order() {
     assert_eq!(world.texts(alice).len(), 14);
     assert_eq!(world.devices[alice].core.outbox_len(), 0);
 }
+
+#[test]
+fn every_tick_is_a_proof_that_verifies_offline() {
+    use tidings_protocol::{
+        codec,
+        evidence::{Doubt, Evidence, ProvedSigner, TrustRoots, verify},
+        statement::Claim,
+    };
+    use tidings_store::Store as _;
+
+    let mut world = World::<PqSealer>::new();
+    let alice = world.join("alice", 1);
+    let bob = world.join("bob", 2);
+    let message = world.send(alice, bob, "prove it");
+    world.run();
+    let shown = world.devices[bob].shown[0].message.clone();
+    world.display(bob, vec![shown]);
+    world.run();
+    let device = &world.devices[alice];
+    let mut bytes = Vec::new();
+    device
+        .store
+        .view(&mut |txn| {
+            bytes = codec::encode(&device.core.evidence(txn, &message)?);
+            Ok(())
+        })
+        .unwrap();
+    let evidence: Evidence = codec::decode_canonical(&bytes).unwrap();
+    let accounts = vec![world.devices[bob].core.device_list().list.identity];
+    let nodes = vec![world.node(1), world.node(2)];
+    let findings = verify(&evidence, &TrustRoots { nodes, accounts });
+    let verdict = |claim| {
+        let mut of = findings.iter().filter(|f| f.statement.as_ref().unwrap().claim == claim);
+        let finding = of.next().unwrap();
+        assert!(of.next().is_none());
+        finding.verdict.clone()
+    };
+    assert_eq!(verdict(Claim::Accepted), Ok(ProvedSigner::Node(world.node(1))));
+    // Alice's device does not know the keys of Bob's node; its root key's delegation would prove it.
+    assert_eq!(verdict(Claim::AtDest), Err(Doubt::NoDelegation));
+    for claim in [Claim::Delivered, Claim::Read] {
+        let Ok(ProvedSigner::Device { device, name, .. }) = verdict(claim) else {
+            panic!("{findings:?}");
+        };
+        assert_eq!(device, world.devices[bob].core.device_id());
+        assert_eq!(name.as_str(), "bob");
+    }
+}
