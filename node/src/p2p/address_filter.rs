@@ -3,7 +3,7 @@
 //! Addresses learnt from strangers are a way to make this node scan somebody's private network or
 //! knock at a third party, so only plain public TCP and QUIC addresses pass.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -28,6 +28,15 @@ impl AddressFilter {
         addresses: impl IntoIterator<Item = Multiaddr>,
     ) -> Vec<Multiaddr> {
         tidy(addresses.into_iter().filter_map(|a| naming(peer, a)).filter(|a| self.allows(a)))
+    }
+
+    /// Whether a host belongs to the closed network that the configuration speaks of.
+    pub(crate) fn is_own_network(self, host: IpAddr) -> bool {
+        let reach = match host {
+            IpAddr::V4(ip) => reach_v4(ip),
+            IpAddr::V6(ip) => reach_v6(ip),
+        };
+        self == Self::PrivateToo && reach == Reach::Private
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named is not dialled")]

@@ -14,6 +14,7 @@ use libp2p::{
 };
 
 use super::address_filter::AddressFilter;
+use super::inbound_gate::InboundGate;
 use super::kad_gate::KadGate;
 use super::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, DHT_QUERY_TIMEOUT, DHT_RECORD_LIFE, DHT_RECORDS_MAX,
@@ -33,6 +34,7 @@ pub(crate) struct Behaviour {
     pub(crate) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     connection_limits: connection_limits::Behaviour,
     memory_limits: memory_connection_limits::Behaviour,
+    inbound_gate: InboundGate,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) dht: KadGate,
@@ -58,6 +60,7 @@ impl Behaviour {
             memory_limits: memory_connection_limits::Behaviour::with_max_percentage(
                 MEMORY_SHARE_MAX,
             ),
+            inbound_gate: InboundGate::new(filter),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             dht: KadGate::new(kademlia(local), filter),

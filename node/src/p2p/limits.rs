@@ -25,6 +25,10 @@ pub(crate) const CONFIGURED_PEERS_MAX: usize = 256;
 pub(crate) const PENDING_CONNECTIONS_MAX: u32 = 32;
 /// Established inbound connections.
 pub(crate) const INBOUND_CONNECTIONS_MAX: u32 = 256;
+/// Inbound connections of one host (an IPv4 address or an IPv6 /64), handshakes included.
+pub(crate) const INBOUND_PER_HOST_MAX: usize = 8;
+/// Inbound connections of one network (an IPv4 /24 or an IPv6 /48), handshakes included.
+pub(crate) const INBOUND_PER_NETWORK_MAX: usize = 32;
 /// Established connections of one peer: one each way after a simultaneous dial, and as many that
 /// are just closing. At two, a new dial right after a close was refused.
 pub(crate) const CONNECTIONS_PER_PEER_MAX: u32 = 4;

@@ -6,6 +6,7 @@
 mod address_filter;
 mod behaviour;
 mod dht;
+mod inbound_gate;
 mod kad_gate;
 mod lanes;
 mod limits;

@@ -218,7 +218,8 @@ impl SwarmTask {
             BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) => {}
             BehaviourEvent::Blocked(never)
             | BehaviourEvent::ConnectionLimits(never)
-            | BehaviourEvent::MemoryLimits(never) => match never {},
+            | BehaviourEvent::MemoryLimits(never)
+            | BehaviourEvent::InboundGate(never) => match never {},
         }
     }
 
