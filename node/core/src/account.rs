@@ -58,6 +58,7 @@ impl Core {
                 Some(RefusalCode::BadInvite)
             }
             Some(_) if known.is_some() => Some(RefusalCode::NameTaken),
+            Some(_) if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
             Some(_) if self.is_full_for(crate::Asker::Device) => Some(RefusalCode::Quota),
             Some(_) => None,
         };
@@ -104,6 +105,10 @@ impl Core {
                 | DeviceListError::Label,
             ) => Some(RefusalCode::NotAuthorised),
         };
+        let code = match code {
+            None if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
+            code => code,
+        };
         if let Some(code) = code {
             self.refuse(conn, Refusable::Request(publish.request), code);
             return Ok(());
@@ -111,6 +116,18 @@ impl Core {
         // The answer comes first: the list may end this very link.
         self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
         self.write_list(&publish.list, list, Some(&known_list), txn)
+    }
+
+    /// True when a list names a device that belongs to another account here: listing a key takes no
+    /// proof of it, so whoever had it first keeps it.
+    fn names_foreign_device(list: &CheckedList, txn: &dyn Txn) -> Result<bool, StoreError> {
+        for device in &list.list.devices {
+            let known: Option<DeviceRow> = schema::get(txn, DEVICES, device.id().as_bytes())?;
+            if known.is_some_and(|known| known.account != list.account()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes a list, adds its devices and removes those that it no longer names.

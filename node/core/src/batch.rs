@@ -41,6 +41,9 @@ pub(crate) struct Batch {
     pub(crate) peer_rows: BTreeSet<NodeId>,
 }
 
+/// Submissions under one signed root.
+const SUBMISSIONS_PER_TREE: usize = tidings_protocol::limits::STATEMENTS_PER_BATCH_MAX
+    / tidings_protocol::limits::ENVELOPES_PER_SUBMIT_MAX;
 /// Batches are far below 2^20 rows; commit numbers take the other 44 bits.
 const LSN_BATCH_BITS: u32 = 20;
 
@@ -76,20 +79,33 @@ impl Core {
 
     fn finish_accepted(&mut self, txn: &dyn Txn) {
         for (conn, submissions) in core::mem::take(&mut self.batch.accepted) {
-            let all: Vec<Statement> =
-                submissions.iter().flat_map(|(_, statements)| statements.clone()).collect();
-            let Some(proof) = self.sign(&all) else { continue };
-            let mark = self.mark(txn);
-            let mut leaves = proof.leaves.into_iter();
-            for (submit, statements) in submissions {
-                let proof = Proof {
-                    root: proof.root.clone(),
-                    signature: proof.signature,
-                    leaves: leaves.by_ref().take(statements.len()).collect(),
-                };
-                let frame = NodeFrame::Accepted(Accepted { submit, proof, mark: mark.clone() });
-                self.tell_client(conn, frame);
+            // A tree has a largest size; whole submissions go into one tree.
+            for chunk in submissions.chunks(SUBMISSIONS_PER_TREE) {
+                self.sign_accepted(conn, chunk, txn);
             }
+        }
+    }
+
+    fn sign_accepted(
+        &mut self,
+        conn: ConnId,
+        submissions: &[(SubmitId, Vec<Statement>)],
+        txn: &dyn Txn,
+    ) {
+        let all: Vec<Statement> =
+            submissions.iter().flat_map(|(_, statements)| statements.clone()).collect();
+        let Some(proof) = self.sign(&all) else { return };
+        let mark = self.mark(txn);
+        let mut leaves = proof.leaves.into_iter();
+        for (submit, statements) in submissions {
+            let proof = Proof {
+                root: proof.root.clone(),
+                signature: proof.signature,
+                leaves: leaves.by_ref().take(statements.len()).collect(),
+            };
+            let frame =
+                NodeFrame::Accepted(Accepted { submit: *submit, proof, mark: mark.clone() });
+            self.tell_client(conn, frame);
         }
     }
 

@@ -24,7 +24,8 @@ use tidings_core::{
 use tidings_protocol::{
     address::UserName,
     client_frame::{
-        ClientFrame, InviteSecret, Join, NodeFrame, Noted, Received, ReceivedItem, Submit,
+        ClientFrame, InviteSecret, Join, NodeFrame, Noted, PublishList, Received, ReceivedItem,
+        Submit,
     },
     codec,
     descriptor::Delegation,
@@ -399,4 +400,31 @@ fn rows_and_commits_per_message_stay_within_the_budget() {
     println!("origin: {acme:?}\ndestination: {globex:?}");
     assert!(acme.puts <= 7 * messages && acme.deletes <= 3 * messages);
     assert!(globex.puts <= 6 * messages && globex.deletes <= 3 * messages);
+}
+
+#[test]
+fn nobody_lists_or_removes_a_device_of_somebody_else() {
+    let Pair { mut globex, bob, .. } = pair();
+    let mallory = SecretKey::from_seed(&[90; 32]);
+    let own = SecretKey::from_seed(&[91; 32]);
+    let phone = Phone::join(&mut globex, "mallory", 90);
+    let listed = |key: &SecretKey| Device {
+        key: key.public(),
+        identity: X25519Key([1; 32]),
+        added_ms: NOW_MS,
+        label: String::new(),
+    };
+    let list = DeviceList {
+        identity: mallory.public(),
+        node: globex.id,
+        name: UserName::parse("mallory").unwrap(),
+        version: 1,
+        previous: Some(list_hash(&phone.list)),
+        devices: vec![listed(&own), listed(&bob.key)],
+        issued_ms: NOW_MS,
+        signer: None,
+    };
+    let frame = PublishList { request: 7, list: Signed::new(&list, &mallory) };
+    globex.send(phone.conn, &ClientFrame::PublishList(frame), Bytes::new());
+    assert!(matches!(globex.next(phone.conn).0, NodeFrame::Refused(_)));
 }
