@@ -152,9 +152,8 @@ impl<S: Sealer> ClientCore<S> {
         key: PeerKey,
         needs: &mut BTreeSet<PeerKey>,
     ) -> Result<Audience, StoreError> {
-        let row = match self.peer_row(txn, &key)? {
-            Some(row) => row,
-            None => return Err(StoreError::corrupt("a peer of the outbox")),
+        let Some(row) = self.peer_row(txn, &key)? else {
+            return Err(StoreError::corrupt("a peer of the outbox"));
         };
         let list = newest(&row.lists).map_err(StoreError::work)?;
         let mut devices = Vec::new();

@@ -14,7 +14,8 @@ use crate::world::World;
 
 impl World {
     /// I35: in the healed world every message is terminal at its sender for each device of its
-    /// recipient, and outboxes, inboxes, statements and notes of all nodes are empty. Says what is
+    /// recipient, and the outboxes of devices, and outboxes, inboxes, statements and notes of all nodes
+    /// are empty. Says what is
     /// not so yet. Not checked: statuses at a device that was put back to an older image.
     #[must_use]
     pub fn unfinished(&self) -> Option<String> {
@@ -40,8 +41,13 @@ impl World {
         }
         for device in 0..self.devices.len() {
             let me = &self.devices[device];
+            let name = self.name(Machine::Device(device));
             if !me.served && !me.stopped {
-                return Some(format!("{} is not linked", self.name(Machine::Device(device))));
+                return Some(format!("{name} is not linked"));
+            }
+            let waiting = me.process.as_ref().map_or(0, |process| process.core.outbox_len());
+            if waiting > 0 && !me.stopped {
+                return Some(format!("{name} has {waiting} rows in its outbox"));
             }
         }
         self.oracle.written.values().find_map(|written| self.unfinished_message(written))
