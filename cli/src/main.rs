@@ -9,12 +9,21 @@
 )]
 
 mod admin;
+mod demo;
+mod device;
 mod exit;
+mod export;
+mod home;
+mod inbox;
 mod init;
 mod invite;
 mod invite_text;
+mod join;
 mod node;
+mod send;
 mod show;
+mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,18 +39,32 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Init(init::Args),
     Node(node::Args),
     Invite(invite::Args),
     Admin(admin::Args),
+    Join(join::Args),
+    Send(send::Args),
+    Inbox(inbox::Args),
+    Status(status::Args),
+    Export(export::Args),
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Node(args) => node::run(&args),
         Command::Invite(args) => invite::run(&args),
         Command::Admin(args) => admin::run(&args),
+        Command::Join(args) => join::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Inbox(args) => inbox::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,150 @@
+//! A person's device while a command runs it, and the words in which it is shown.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use tidings_client::driver::{Driver, Handle, Running};
+use tidings_client::event::{ClientEffect, CloseWhy, MessageRef, Status, Warning};
+use tidings_client::{ClientCore, crypto::PqSealer};
+use tidings_protocol::id::MsgId;
+use tidings_store::{StoreError, Txn};
+
+use crate::home::{Account, address};
+
+/// Messages of one conversation that are searched and shown.
+pub(crate) const MESSAGES_MAX: usize = 10_000;
+/// How often a device is asked whether it has settled.
+const SETTLE_BEAT: Duration = Duration::from_millis(20);
+
+/// Runs a device.
+pub(crate) fn start(driver: Driver, account: &Account) -> anyhow::Result<Running> {
+    Ok(driver.start(&account.url)?)
+}
+
+/// The next effect; what a person should know beside it is said on the way.
+pub(crate) async fn next_effect(running: &mut Running) -> anyhow::Result<ClientEffect> {
+    loop {
+        match running.effect().await {
+            Some(ClientEffect::Warn(warning)) => warn(&warning),
+            Some(ClientEffect::CloseLink(why)) => {
+                if let Some(text) = close_text(why) {
+                    eprintln!("tidings: {text}");
+                }
+            }
+            Some(ClientEffect::Stopped(why)) => bail!("{why}"),
+            Some(effect) => return Ok(effect),
+            None => bail!("the device ended by itself"),
+        }
+    }
+}
+
+/// Waits until the node has answered everything that the device asked of it.
+pub(crate) async fn settle(handle: &Handle) -> anyhow::Result<()> {
+    let mut beat = tokio::time::interval(SETTLE_BEAT);
+    loop {
+        beat.tick().await;
+        if handle.ask(|core, _| Ok(core.is_settled())).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Finds a message of any conversation by its id.
+pub(crate) fn find(
+    core: &ClientCore<PqSealer>,
+    txn: &dyn Txn,
+    msg: MsgId,
+) -> Result<Option<MessageRef>, StoreError> {
+    for view in core.peers(txn)? {
+        let conversation = core.conversation(txn, &view.peer, MESSAGES_MAX)?;
+        if let Some(found) = conversation.into_iter().find(|found| found.message.msg == msg) {
+            return Ok(Some(found.message));
+        }
+    }
+    Ok(None)
+}
+
+/// A message id as `send` printed it.
+pub(crate) fn parse_msg(text: &str) -> Result<MsgId, String> {
+    MsgId::from_hex(text).ok_or_else(|| "a message id is 32 characters of 0-9 and a-f".to_owned())
+}
+
+/// The word for a status, in `--json` too.
+pub(crate) fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Queued => "queued",
+        Status::Accepted => "accepted",
+        Status::Held => "held",
+        Status::AtDest => "at_destination",
+        Status::Failed(_) => "failed",
+        Status::Delivered => "delivered",
+        Status::Read => "read",
+    }
+}
+
+/// What a person sees.
+pub(crate) fn status_text(status: Status) -> String {
+    match status {
+        Status::Queued => "waiting: it leaves when the node can be reached".to_owned(),
+        Status::Accepted => "✓ accepted by your node".to_owned(),
+        Status::Held => "✓ held by a custodian".to_owned(),
+        Status::AtDest => "✓ at the recipient's node".to_owned(),
+        Status::Failed(reason) => {
+            let reason = reason.map_or("for an unknown reason", |reason| reason.name());
+            format!("failed: {reason}")
+        }
+        Status::Delivered => "✓✓ delivered, signed by the recipient's device".to_owned(),
+        Status::Read => "✓✓ read, signed by the recipient's device".to_owned(),
+    }
+}
+
+fn close_text(why: CloseWhy) -> Option<String> {
+    match why {
+        CloseWhy::NotOurNode => Some("this is another node than yours: check its URL".to_owned()),
+        CloseWhy::Broke => Some("the node broke a rule of the protocol: update both".to_owned()),
+        CloseWhy::Refused(code) => Some(format!("the node refused the link: {}", code.advice())),
+        CloseWhy::Silent | CloseWhy::Goaway { .. } | CloseWhy::NewDeviceId => None,
+    }
+}
+
+fn warn(warning: &Warning) {
+    let text = match warning {
+        Warning::KeyChanged(peer) => format!(
+            "the account key of {} has changed; what you write to them waits until you have \
+             compared safety numbers",
+            address(peer)
+        ),
+        Warning::BadList(peer) => format!("a node lies about the devices of {}", address(peer)),
+        Warning::ListsDiffer { peer, own: true } => {
+            format!("{} sees other devices of your account than you: a node lies", address(peer))
+        }
+        Warning::ListsDiffer { peer, own: false } => {
+            format!("{} sees other devices of an account than you: a node lies", address(peer))
+        }
+        Warning::Forked(message) => {
+            format!("a message of {} does not continue their last one", address(&message.peer))
+        }
+        Warning::Undecryptable { peer } => {
+            let from = peer.as_ref().map_or_else(|| "somebody".to_owned(), address);
+            format!("a message of {from} could not be opened; it is asked for again")
+        }
+        Warning::NoDevices(peer) => {
+            format!("{} has no device yet; your message waits", address(peer))
+        }
+        Warning::CannotLookUp { peer, code } => {
+            format!("{}: {}; your message waits", address(peer), code.advice())
+        }
+        Warning::BadStatement(_) => "a receipt that proves nothing was put aside".to_owned(),
+        Warning::Clock { offset_ms } => {
+            format!("the clocks of this machine and of the node differ by {} s", offset_ms / 1000)
+        }
+        Warning::NodeRolledBack => {
+            "the node was restored from an old copy; what is not final is sent again".to_owned()
+        }
+        Warning::DeviceRolledBack => {
+            "this device was restored from an old copy; it takes a new id".to_owned()
+        }
+        Warning::OwnKeysRefused(code) => format!("the node refused your keys: {}", code.advice()),
+    };
+    eprintln!("tidings: {text}");
+}

@@ -1,0 +1,83 @@
+//! `tidings export`: writes what is proved about a message into a file for others.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tidings_protocol::codec;
+use tidings_protocol::evidence::Evidence;
+use tidings_protocol::id::MsgId;
+
+use crate::device::{find, parse_msg};
+use crate::home::HomeFolder;
+use crate::show;
+
+/// Write the evidence for a message into a file that anybody can check.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings export 0199c0ffee0000112233445566778899 --out hello.evidence
+The file proves who held which ciphertext and when; it holds no text.")]
+pub(crate) struct Args {
+    /// The message's id, as `send` printed it.
+    #[arg(value_parser = parse_msg)]
+    message: MsgId,
+    /// The file [default: <message>.evidence].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    folder: HomeFolder,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let (_, driver) = args.folder.home()?.open()?;
+    let mut found: Option<Evidence> = None;
+    driver.view(&mut |core, txn| {
+        if let Some(message) = find(core, txn, args.message)? {
+            found = Some(core.evidence(txn, &message)?);
+        }
+        Ok(())
+    })?;
+    let evidence = found.context("there is no such message here: check its id")?;
+    let out = args.out.clone().unwrap_or_else(|| format!("{}.evidence", args.message).into());
+    fs::write(&out, codec::encode(&evidence))
+        .with_context(|| format!("writing {}", out.display()))?;
+    let nodes: Vec<String> = Roots::nodes(&evidence);
+    let accounts: Vec<String> = Roots::accounts(&evidence);
+    if args.json {
+        show::json(&json!({ "file": out, "nodes": nodes, "accounts": accounts }));
+        return Ok(());
+    }
+    println!("wrote {}", out.display());
+    println!("to check it, once these keys were compared by other means:");
+    let node = nodes.iter().map(|node| format!(" --node {node}"));
+    let account = accounts.iter().map(|account| format!(" --account {account}"));
+    println!("  tidings verify {}{}", out.display(), node.chain(account).collect::<String>());
+    Ok(())
+}
+
+/// What a bundle names as its roots; to be trusted by other means only.
+pub(crate) struct Roots;
+
+impl Roots {
+    pub(crate) fn nodes(evidence: &Evidence) -> Vec<String> {
+        let nodes = evidence.delegations.iter().filter_map(|signed| signed.peek().ok());
+        sorted(nodes.map(|delegation| delegation.node.to_text()))
+    }
+
+    pub(crate) fn accounts(evidence: &Evidence) -> Vec<String> {
+        let lists = evidence.lists.iter().filter_map(|signed| signed.peek().ok());
+        sorted(lists.map(|list| list.identity.to_string()))
+    }
+}
+
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts: Vec<String> = texts.collect();
+    texts.sort();
+    texts.dedup();
+    texts
+}

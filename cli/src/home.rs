@@ -1,0 +1,237 @@
+//! Where a person's device is kept: a folder with the key of the store, the store, and which
+//! account it is. One process at a time uses it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tidings_client::driver::{Driver, Place};
+use tidings_client::event::{Peer, Settings};
+pub(crate) use tidings_node::chance::draw;
+use tidings_protocol::address::{Address, Host, UserName};
+use tidings_protocol::id::NodeId;
+use tidings_protocol::limits::MESSAGE_LIFE_MS_MAX;
+
+/// Which person is meant.
+#[derive(clap::Args)]
+pub(crate) struct HomeFolder {
+    /// The person's folder [default: ~/.local/share/tidings].
+    #[arg(long, env = "TIDINGS_HOME")]
+    home: Option<PathBuf>,
+}
+
+/// Which account a home is, as it stands in `account.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// The node's id, as text.
+    pub(crate) node: String,
+    /// The user name there.
+    pub(crate) name: String,
+    /// Where the node takes devices.
+    pub(crate) url: String,
+}
+
+/// A person's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    dir: PathBuf,
+}
+
+const ACCOUNT: &str = "account.json";
+/// The store's name inside a home.
+pub(crate) const STORE: &str = "device.redb";
+const KEY: &str = "store.key";
+
+impl HomeFolder {
+    pub(crate) fn home(&self) -> anyhow::Result<Home> {
+        if let Some(dir) = &self.home {
+            return Ok(Home { dir: dir.clone() });
+        }
+        let user = std::env::home_dir().context("you have no home folder: name one with --home")?;
+        Ok(Home { dir: user.join(".local/share/tidings") })
+    }
+}
+
+impl Account {
+    pub(crate) fn peer(&self) -> anyhow::Result<Peer> {
+        let node = NodeId::parse(&self.node).context("reading the account's node id")?;
+        let name = UserName::parse(&self.name).context("reading the account's name")?;
+        Ok(Peer { node, name })
+    }
+
+    /// Who is meant by what a person typed: an address, or a bare name at the own node.
+    pub(crate) fn recipient(&self, text: &str) -> anyhow::Result<Peer> {
+        if !text.contains('@') {
+            let name = UserName::parse(text).with_context(|| format!("reading '{text}'"))?;
+            return Ok(Peer { name, ..self.peer()? });
+        }
+        let address = Address::parse(text).with_context(|| format!("reading '{text}'"))?;
+        match address.host {
+            Host::Node(node) => Ok(Peer { node, name: address.name }),
+            Host::Domain(domain) => {
+                bail!("domains are not looked up yet: write {}@<node id of {domain}>", address.name)
+            }
+        }
+    }
+}
+
+/// An address as people pass it on.
+pub(crate) fn address(peer: &Peer) -> String {
+    Address::at_node(peer.name.clone(), peer.node).to_string()
+}
+
+impl Home {
+    /// Which account this home is, if it is one.
+    pub(crate) fn account(&self) -> anyhow::Result<Option<Account>> {
+        let path = self.dir.join(ACCOUNT);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let account = serde_json::from_slice(&bytes);
+                Ok(Some(account.with_context(|| format!("reading {}", path.display()))?))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    /// Opens the device of a person who has joined.
+    pub(crate) fn open(&self) -> anyhow::Result<(Account, Driver)> {
+        let Some(account) = self.account()? else {
+            bail!(
+                "{} is nobody's home: ask for an invite, and `tidings join` it",
+                self.dir.display()
+            );
+        };
+        let driver = self.open_device(&account)?;
+        ensure!(driver.core().is_joined(), "joining did not come to an end: `tidings join` again");
+        Ok((account, driver))
+    }
+
+    pub(crate) fn open_device(&self, account: &Account) -> anyhow::Result<Driver> {
+        let place = self.place(account, self.read_key()?)?;
+        Driver::open(&place).with_context(|| {
+            format!("opening {}; does another `tidings` use it?", self.dir.display())
+        })
+    }
+
+    /// Makes a device of a new account.
+    pub(crate) fn create(&self, account: &Account, label: &str) -> anyhow::Result<Driver> {
+        let context = || format!("making {}", self.dir.display());
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .with_context(context)?;
+        self.clear()?;
+        let place = self.place(account, draw()?)?;
+        write_key(&self.dir, &place)?;
+        let identity = tidings_client::driver::new_account(&place.settings, label)?;
+        let driver = Driver::create(&place, &identity)?;
+        // Last: a home with this file is whole.
+        write_account(&self.dir, account)?;
+        Ok(driver)
+    }
+
+    /// Removes a device that never joined.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        for name in [ACCOUNT, STORE, KEY] {
+            let path = self.dir.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing {}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, account: &Account, store_key: [u8; 32]) -> anyhow::Result<Place> {
+        let Peer { node, name } = account.peer()?;
+        let settings =
+            Settings { node, name, read_receipts: true, message_life_ms: MESSAGE_LIFE_MS_MAX };
+        Ok(Place { path: self.dir.join(STORE), store_key, settings })
+    }
+
+    fn read_key(&self) -> anyhow::Result<[u8; 32]> {
+        let path = self.dir.join(KEY);
+        let found = fs::metadata(&path)
+            .with_context(|| format!("reading {}: put it back from a backup", path.display()))?;
+        ensure!(
+            found.mode() & 0o077 == 0,
+            "others may read {}: run `chmod 600 {}`",
+            path.display(),
+            path.display()
+        );
+        let text = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let bytes = data_encoding::HEXLOWER.decode(text.trim_ascii()).ok();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .with_context(|| format!("{} is damaged: put it back from a backup", path.display()))
+    }
+}
+
+/// Writes what makes a folder the home of the device at `place`, all but the store itself.
+pub(crate) fn write(dir: &Path, place: &Place, url: &str) -> anyhow::Result<()> {
+    let (node, name) = (place.settings.node.to_text(), place.settings.name.to_string());
+    write_key(dir, place)?;
+    write_account(dir, &Account { node, name, url: url.to_owned() })
+}
+
+fn write_key(dir: &Path, place: &Place) -> anyhow::Result<()> {
+    write_new(&dir.join(KEY), data_encoding::HEXLOWER.encode(&place.store_key).as_bytes())
+}
+
+fn write_account(dir: &Path, account: &Account) -> anyhow::Result<()> {
+    write_new(&dir.join(ACCOUNT), &serde_json::to_vec_pretty(account)?)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_protocol::id::NodeId;
+
+    use super::{Account, Home, address};
+
+    #[test]
+    fn a_bare_name_is_somebody_at_the_own_node() {
+        let [acme, globex] = [NodeId([1; 32]), NodeId([2; 32])];
+        let account = Account {
+            node: acme.to_text(),
+            name: "alice".to_owned(),
+            url: "ws://localhost".to_owned(),
+        };
+        let bob = account.recipient("bob").unwrap();
+        assert_eq!((bob.node, bob.name.as_str()), (acme, "bob"));
+        let carol = account.recipient(&format!("carol@{}", globex.to_text())).unwrap();
+        assert_eq!(carol.node, globex);
+        assert_eq!(account.recipient(&address(&carol)).unwrap(), carol);
+        assert!(account.recipient("carol@globex.example").is_err());
+        assert!(account.recipient("Carol").is_err());
+    }
+
+    #[test]
+    fn a_home_is_made_once_and_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { dir: folder.path().join("alice") };
+        assert!(home.open().is_err());
+        let node = NodeId([1; 32]).to_text();
+        let account = Account { node, name: "alice".to_owned(), url: "ws://localhost".to_owned() };
+        drop(home.create(&account, "laptop").unwrap());
+        assert_eq!(home.account().unwrap(), Some(account.clone()));
+        assert!(!home.open_device(&account).unwrap().core().is_joined());
+        home.clear().unwrap();
+        assert_eq!(home.account().unwrap(), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! `tidings join`: makes an account with an invite.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use tidings_client::driver::Driver;
+use tidings_client::event::{ClientEffect, ClientEvent};
+use tidings_protocol::address::UserName;
+
+use crate::device::{self, next_effect};
+use crate::exit::Stopped;
+use crate::home::{Account, Home, HomeFolder, address};
+use crate::invite_text::InviteText;
+use crate::show;
+
+/// Make an account at a node, with an invite from it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings join tidings:aeaq... --name alice")]
+pub(crate) struct Args {
+    /// The invite's text, all of it.
+    invite: InviteText,
+    /// Your name there: a-z, 0-9, '.', '_' and '-'.
+    #[arg(long)]
+    name: String,
+    /// What this device is called in your list of devices.
+    #[arg(long, default_value = "command line")]
+    label: String,
+    #[command(flatten)]
+    folder: HomeFolder,
+    /// Seconds to wait for the node.
+    #[arg(long, default_value_t = 30)]
+    timeout: u64,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    UserName::parse(&args.name).context("reading --name")?;
+    let home = args.folder.home()?;
+    let account = Account {
+        node: args.invite.node.to_text(),
+        name: args.name.clone(),
+        url: args.invite.url.clone(),
+    };
+    let driver = open(&home, &account, &args.label)?;
+    let joined = show::block_on(async {
+        let joining = join(driver, &account, args);
+        tokio::time::timeout(Duration::from_secs(args.timeout), joining)
+            .await
+            .unwrap_or_else(|_| Err(Stopped::Unreachable { url: account.url.clone() }.into()))
+    });
+    if let Err(error) = joined {
+        if matches!(error.downcast_ref(), Some(Stopped::Refused { .. })) {
+            home.clear()?;
+        }
+        return Err(error);
+    }
+    let address = address(&account.peer()?);
+    if args.json {
+        show::json(&json!({ "address": address }));
+    } else {
+        println!("you are {address}");
+    }
+    Ok(())
+}
+
+/// A new device, or the one whose joining did not come to an end: the node may know it already.
+fn open(home: &Home, account: &Account, label: &str) -> anyhow::Result<Driver> {
+    if let Some(known) = home.account()? {
+        let driver = home.open_device(&known)?;
+        if driver.core().is_joined() {
+            bail!(
+                "this is the home of {}: choose another one with --home",
+                address(&known.peer()?)
+            );
+        }
+        if (&known.node, &known.name) == (&account.node, &account.name) {
+            return Ok(driver);
+        }
+    }
+    home.create(account, label)
+}
+
+async fn join(driver: Driver, account: &Account, args: &Args) -> anyhow::Result<()> {
+    let mut running = device::start(driver, account)?;
+    let handle = running.handle();
+    handle.event(ClientEvent::Join { invite: args.invite.secret }).await?;
+    let mut joined = false;
+    loop {
+        match next_effect(&mut running).await? {
+            ClientEffect::Joined => joined = true,
+            ClientEffect::JoinRefused(code) => {
+                running.stop().await?;
+                return Err(Stopped::Refused { why: code.advice() }.into());
+            }
+            ClientEffect::Linked if joined => break,
+            _ => {}
+        }
+    }
+    device::settle(&handle).await?;
+    running.stop().await?;
+    Ok(())
+}

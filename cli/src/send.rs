@@ -1,0 +1,142 @@
+//! `tidings send`: writes to somebody and waits for the tick.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde_json::json;
+use tidings_client::driver::Running;
+use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, SendText, Status};
+use tidings_protocol::id::MsgId;
+
+use crate::device::{self, next_effect, parse_msg, status_text, status_word};
+use crate::exit::Stopped;
+use crate::home::HomeFolder;
+use crate::show;
+
+/// Write to somebody, and wait for the tick.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings send bob@aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa6aaq 'Hello, Bob'
+  tidings send bob - --wait delivered < letter.txt")]
+pub(crate) struct Args {
+    /// Name and node id; a bare name is somebody at your own node.
+    to: String,
+    /// What to say; `-` reads it from standard input.
+    text: String,
+    /// How far to wait.
+    #[arg(long, value_enum, default_value_t = Wait::Accepted)]
+    wait: Wait,
+    /// The id of the message that this one answers.
+    #[arg(long, value_parser = parse_msg)]
+    reply_to: Option<MsgId>,
+    /// Seconds to wait; the message is kept and goes on its way later, too.
+    #[arg(long, default_value_t = 30)]
+    timeout: u64,
+    #[command(flatten)]
+    folder: HomeFolder,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    /// Not at all: the message is on this disk.
+    No,
+    /// ✓ Your node has it on disk, and signed for it.
+    Accepted,
+    /// ✓✓ A device of the recipient has it, and signed for it.
+    Delivered,
+    /// A device of the recipient showed it, and signed for it.
+    Read,
+}
+
+impl Wait {
+    const fn goal(self) -> Status {
+        match self {
+            Self::No => Status::Queued,
+            Self::Accepted => Status::Accepted,
+            Self::Delivered => Status::Delivered,
+            Self::Read => Status::Read,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let (account, driver) = args.folder.home()?.open()?;
+    let to = account.recipient(&args.to)?;
+    let text = if args.text == "-" { from_stdin()? } else { args.text.clone() };
+    show::block_on(async {
+        let mut running = device::start(driver, &account)?;
+        let message = compose(&mut running, to, text, args.reply_to).await?;
+        if !args.json {
+            println!("{}", message.msg);
+        }
+        let mut reached = Status::Queued;
+        let waiting = wait_for(&mut running, &message, args, &mut reached);
+        let waited = tokio::time::timeout(Duration::from_secs(args.timeout), waiting).await;
+        running.stop().await?;
+        if args.json {
+            show::json(
+                &json!({ "message": message.msg.to_string(), "status": status_word(reached) }),
+            );
+        }
+        match waited {
+            Err(_) => Err(Stopped::TooLate { seconds: args.timeout }.into()),
+            Ok(waited) => waited,
+        }
+    })
+}
+
+fn from_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("reading the text from standard input")?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
+async fn compose(
+    running: &mut Running,
+    to: Peer,
+    text: String,
+    reply_to: Option<MsgId>,
+) -> anyhow::Result<MessageRef> {
+    let send = SendText { to, text, reply_to, token: 1 };
+    running.handle().event(ClientEvent::Send(send)).await?;
+    loop {
+        match next_effect(running).await? {
+            ClientEffect::Composed { message, .. } => return Ok(message),
+            ClientEffect::NotComposed { why, .. } => return Err(why.into()),
+            _ => {}
+        }
+    }
+}
+
+async fn wait_for(
+    running: &mut Running,
+    message: &MessageRef,
+    args: &Args,
+    reached: &mut Status,
+) -> anyhow::Result<()> {
+    let goal = args.wait.goal();
+    while reached.rank() < goal.rank() {
+        let ClientEffect::StatusChanged { message: changed, status, .. } =
+            next_effect(running).await?
+        else {
+            continue;
+        };
+        if changed != *message || status.rank() <= reached.rank() {
+            continue;
+        }
+        *reached = status;
+        if !args.json {
+            println!("{}", status_text(status));
+        }
+        if matches!(status, Status::Failed(_)) {
+            return Err(Stopped::Failed.into());
+        }
+    }
+    Ok(())
+}

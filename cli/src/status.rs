@@ -1,0 +1,84 @@
+//! `tidings status`: what is proved about a message that was sent from here.
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tidings_client::StatusView;
+use tidings_client::event::MessageRef;
+use tidings_protocol::id::MsgId;
+
+use crate::device::{find, parse_msg, status_text, status_word};
+use crate::home::{HomeFolder, address};
+use crate::show;
+
+/// Show what is known of a message that you sent, as of the last connection.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings status 0199c0ffee0000112233445566778899")]
+pub(crate) struct Args {
+    /// The message's id, as `send` printed it.
+    #[arg(value_parser = parse_msg)]
+    message: MsgId,
+    #[command(flatten)]
+    folder: HomeFolder,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let (_, driver) = args.folder.home()?.open()?;
+    let mut found: Option<(MessageRef, Vec<StatusView>)> = None;
+    driver.view(&mut |core, txn| {
+        if let Some(message) = find(core, txn, args.message)? {
+            let statuses = core.statuses(txn, &message)?;
+            found = Some((message, statuses));
+        }
+        Ok(())
+    })?;
+    let (message, statuses) = found.context("there is no such message here: check its id")?;
+    if args.json {
+        show::json(&json!({
+            "message": message.msg.to_string(),
+            "with": address(&message.peer),
+            "mine": message.mine,
+            "devices": statuses.iter().map(device).collect::<Vec<_>>(),
+        }));
+        return Ok(());
+    }
+    println!("to {}", address(&message.peer));
+    if statuses.is_empty() {
+        println!("waiting: nothing is proved yet");
+    }
+    for view in &statuses {
+        println!("device {}: {}", view.device, status_text(view.status));
+        for event in &view.events {
+            let claim = event.claim.map_or("Queued", |claim| claim.name());
+            let by = match (event.node, event.key) {
+                (Some(node), _) => format!("node {}", node.to_text()),
+                (None, Some(_)) => "that device".to_owned(),
+                (None, None) => "this device".to_owned(),
+            };
+            println!("  {claim}, {}, by {by}", show::relative(Some(event.at_ms)));
+        }
+    }
+    Ok(())
+}
+
+fn device(view: &StatusView) -> Value {
+    let events = view.events.iter().map(|event| {
+        json!({
+            "claim": event.claim.map(|claim| claim.name()),
+            "at_ms": event.at_ms,
+            "reason": event.reason.map(|reason| reason.name()),
+            "node": event.node.map(|node| node.to_text()),
+            "key": event.key.map(|key| key.to_string()),
+            "key_checked": event.key_checked,
+        })
+    });
+    json!({
+        "device": view.device.to_string(),
+        "status": status_word(view.status),
+        "events": events.collect::<Vec<_>>(),
+    })
+}

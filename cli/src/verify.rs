@@ -1,0 +1,114 @@
+//! `tidings verify`: checks a file of evidence, offline, with public keys alone.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use tidings_protocol::codec;
+use tidings_protocol::evidence::{
+    EVIDENCE_VERSION, Evidence, Finding, ProvedSigner, TrustRoots, verify,
+};
+use tidings_protocol::id::NodeId;
+use tidings_protocol::key::PublicKey;
+
+use crate::exit::Stopped;
+use crate::export::Roots;
+use crate::show;
+
+/// Check evidence about a message. Needs no network, no node and no account.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings verify hello.evidence --node <node id> --account <account key>
+Only what is signed by the nodes and accounts that you name counts; compare their keys by other
+means first. Exit code 0: every statement is proved; 6: not all.")]
+pub(crate) struct Args {
+    /// The file that `export` wrote.
+    file: PathBuf,
+    /// A node that you trust to be who it is; may be repeated.
+    #[arg(long, value_parser = parse_node)]
+    node: Vec<NodeId>,
+    /// An account key that you trust to be whose it is; may be repeated.
+    #[arg(long, value_parser = parse_account)]
+    account: Vec<PublicKey>,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_node(text: &str) -> Result<NodeId, String> {
+    NodeId::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_account(text: &str) -> Result<PublicKey, String> {
+    let why = "an account key is 64 characters of 0-9 and a-f";
+    PublicKey::from_hex(text).ok_or_else(|| why.to_owned())
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let bytes = fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
+    let evidence: Evidence =
+        codec::decode(&bytes).with_context(|| format!("{} is no evidence", args.file.display()))?;
+    ensure!(
+        evidence.version == EVIDENCE_VERSION,
+        "{} has version {}; this program knows version {EVIDENCE_VERSION}: update it",
+        args.file.display(),
+        evidence.version
+    );
+    let roots = TrustRoots { nodes: args.node.clone(), accounts: args.account.clone() };
+    let findings = verify(&evidence, &roots);
+    let proved = findings.iter().filter(|finding| finding.verdict.is_ok()).count();
+    if args.json {
+        show::json(&json!({
+            "message": evidence.message.to_string(),
+            "statements": findings.iter().map(as_json).collect::<Vec<_>>(),
+            "proved": proved,
+            "nodes_named": Roots::nodes(&evidence),
+            "accounts_named": Roots::accounts(&evidence),
+        }));
+    } else {
+        for finding in &findings {
+            println!("{}", as_text(finding));
+        }
+        println!("{proved} of {} statements are proved", findings.len());
+    }
+    if proved > 0 && proved == findings.len() { Ok(()) } else { Err(Stopped::NotProved.into()) }
+}
+
+fn as_text(finding: &Finding) -> String {
+    let what = finding.statement.as_ref().map_or_else(
+        || "an unreadable statement".to_owned(),
+        |said| format!("{} at Unix ms {}", said.claim.name(), said.at_ms),
+    );
+    match &finding.verdict {
+        Ok(ProvedSigner::Node(node)) => format!("PROVED   {what}, by node {}", node.to_text()),
+        Ok(ProvedSigner::Device { device, node, name, .. }) => {
+            format!("PROVED   {what}, by device {device} of {name}@{}", node.to_text())
+        }
+        Err(doubt) => format!("NOT      {what}: {doubt}"),
+    }
+}
+
+fn as_json(finding: &Finding) -> Value {
+    let said = finding.statement.as_ref();
+    let signer = match &finding.verdict {
+        Ok(ProvedSigner::Node(node)) => json!({ "node": node.to_text() }),
+        Ok(ProvedSigner::Device { device, account, node, name }) => json!({
+            "device": device.to_string(),
+            "account": account.to_string(),
+            "node": node.to_text(),
+            "name": name.as_str(),
+        }),
+        Err(_) => Value::Null,
+    };
+    json!({
+        "claim": said.map(|said| said.claim.name()),
+        "envelope": said.map(|said| said.eid.to_string()),
+        "copy": said.and_then(|said| said.copy).map(|copy| copy.to_string()),
+        "at_ms": said.map(|said| said.at_ms),
+        "proved": finding.verdict.is_ok(),
+        "signer": signer,
+        "doubt": finding.verdict.as_ref().err().map(ToString::to_string),
+    })
+}
