@@ -313,6 +313,13 @@ impl<S: Sealer> ClientCore<S> {
         self.account.joined
     }
 
+    /// Whether the link is up and every request to the node was answered: own pre-keys and lists are
+    /// there, so that others can write to this device while it is away.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.link.is_up() && self.requests.is_empty()
+    }
+
     /// What was counted since the device was opened.
     #[must_use]
     pub const fn counters(&self) -> &crate::Counters {
@@ -378,7 +385,7 @@ impl<S: Sealer> ClientCore<S> {
         self.effect(ClientEffect::Warn(warning));
     }
 
-    pub(crate) fn to_node(&mut self, frame: ClientFrame) {
+    pub(crate) fn tell_node(&mut self, frame: ClientFrame) {
         self.effect(ClientEffect::ToNode { frame, body: Bytes::new() });
     }
 
