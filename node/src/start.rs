@@ -345,8 +345,10 @@ async fn relay_peers(
     if !matches!(tokio::time::timeout(LISTEN_TIMEOUT, all).await, Ok(Ok(_))) {
         warn!("not all addresses for peers are listened on yet");
     }
-    if !config.peers.bootstrap.is_empty() {
-        let peers = config.peers.bootstrap.clone();
+    // Pinned peers too: only addresses that a person configured are dialled when they are private.
+    let pinned = config.peers.pinned.iter().map(|(_, peer, address)| (*peer, address.clone()));
+    let peers: Vec<_> = config.peers.bootstrap.iter().cloned().chain(pinned).collect();
+    if !peers.is_empty() {
         tasks.spawn(peer_link::keep_bootstrapping(p2p.clone(), peers));
     }
     let local = p2p.local_peer();

@@ -1,6 +1,13 @@
 //! The wiring of real nodes on loopback: that the loop turns, that links carry frames and refusals,
 //! that nodes find each other. The rules are tested in `node/core`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
 mod device;
 
 use std::net::SocketAddr;
