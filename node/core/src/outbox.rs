@@ -26,8 +26,11 @@ pub(crate) const RESEND_MAX: usize = 4_096;
 const RESEND_AFTER_MS: u64 = 5_000;
 
 impl Peer {
-    /// When something has to be sent again.
+    /// When something has to be sent again. With a full window an answer comes first.
     pub(crate) fn resend_deadline(&self) -> Option<u64> {
+        if self.room() == 0 {
+            return None;
+        }
         let paused = (self.paused_until_ms > 0).then_some(self.paused_until_ms);
         self.resend.values().copied().chain(paused).min()
     }

@@ -507,10 +507,7 @@ impl Core {
 
     /// When the peers next need a tick.
     pub(crate) fn peers_deadline(&self) -> Option<u64> {
-        let links = self
-            .links
-            .values()
-            .map(|link| link.keep_alive_ms().min(link.heard_ms + limits::LINK_SILENCE_MS_MAX + 1));
+        let links = self.links.values().map(Link::deadline);
         let peers = self.peers.iter().filter_map(|(node, peer)| match peer.link {
             Some(_) => peer.resend_deadline().into_iter().chain(peer.audits.deadline()).min(),
             None if self.draining || self.own.current().is_none() => None,
@@ -524,5 +521,12 @@ impl Core {
 impl Link {
     const fn keep_alive_ms(&self) -> u64 {
         self.kept_alive_ms + limits::LINK_SILENCE_MS_MAX / 3
+    }
+
+    /// When something has to be done about it. One that has not greeted is only waited for: a
+    /// deadline that nothing follows would come again at once.
+    fn deadline(&self) -> u64 {
+        let silent_ms = self.heard_ms + limits::LINK_SILENCE_MS_MAX + 1;
+        if self.node.is_some() { silent_ms.min(self.keep_alive_ms()) } else { silent_ms }
     }
 }
