@@ -56,7 +56,7 @@ impl<S: Sealer> ClientCore<S> {
         let request = self.number_request();
         self.requests.insert(request, Request::Prekeys);
         self.counters.prekeys_lost += u64::from(node_has_none);
-        self.to_node(ClientFrame::PublishPrekeys(PublishPrekeys { request, upload }));
+        self.tell_node(ClientFrame::PublishPrekeys(PublishPrekeys { request, upload }));
         Ok(())
     }
 

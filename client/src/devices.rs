@@ -93,7 +93,7 @@ impl<S: Sealer> ClientCore<S> {
         };
         let request = self.number_request();
         self.requests.insert(request, Request::Fetch(key));
-        self.to_node(ClientFrame::FetchBundle(FetchBundle {
+        self.tell_node(ClientFrame::FetchBundle(FetchBundle {
             request,
             node: row.node,
             name: row.name,

@@ -57,6 +57,7 @@ pub struct SendText {
 
 /// One cause.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "frames are by far the most common")]
 pub enum ClientEvent {
     /// A connection to the node is up; the node speaks first.
     Connected,
@@ -92,6 +93,7 @@ pub enum ClientEvent {
 
 /// One request of the core to whoever drives it; leaves only after the commit that justifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "frames are by far the most common")]
 pub enum ClientEffect {
     /// Send to the node.
     ToNode {

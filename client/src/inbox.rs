@@ -115,7 +115,7 @@ impl<S: Sealer> ClientCore<S> {
                     signature: proof.signature,
                     leaves: leaves.to_vec(),
                 };
-                self.to_node(ClientFrame::Received(Received { items: items.collect(), proof }));
+                self.tell_node(ClientFrame::Received(Received { items: items.collect(), proof }));
             }
         }
     }

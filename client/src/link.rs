@@ -117,7 +117,7 @@ impl<S: Sealer> ClientCore<S> {
                 } else {
                     if session.heard_ms.max(session.pinged_ms) + PING_EVERY_MS <= now_ms {
                         session.pinged_ms = now_ms;
-                        self.to_node(ClientFrame::Ping(Ping { number: now_ms }));
+                        self.tell_node(ClientFrame::Ping(Ping { number: now_ms }));
                     }
                     false
                 }
@@ -167,7 +167,7 @@ impl<S: Sealer> ClientCore<S> {
         let request = self.number_request();
         let proof = self.key.sign(Purpose::Join, challenge.nonce.as_bytes());
         let join = Join { request, invite, list, proof };
-        self.to_node(ClientFrame::Join(join));
+        self.tell_node(ClientFrame::Join(join));
         self.link = Link::Joining { since_ms: now_ms, challenge, request };
         Ok(())
     }
@@ -207,7 +207,7 @@ impl<S: Sealer> ClientCore<S> {
         };
         let transcript = client_transcript(&challenge, &hello);
         hello.signature = self.key.sign(Purpose::ClientHello, transcript.as_bytes());
-        self.to_node(ClientFrame::Hello(hello.clone()));
+        self.tell_node(ClientFrame::Hello(hello.clone()));
         self.link = Link::Greeting { since_ms: now_ms, challenge, hello };
         Ok(())
     }
@@ -317,7 +317,7 @@ impl<S: Sealer> ClientCore<S> {
         if let Some(list) = next.cloned() {
             let request = self.number_request();
             self.requests.insert(request, Request::List(known + 1));
-            self.to_node(ClientFrame::PublishList(PublishList { request, list }));
+            self.tell_node(ClientFrame::PublishList(PublishList { request, list }));
         }
     }
 

@@ -31,7 +31,7 @@ impl<S: Sealer> ClientCore<S> {
             self.take_proof(txn, now_ms, proof)?;
         }
         // Bad ones too: they would only come again.
-        self.to_node(ClientFrame::Noted(Noted { notes: notes.notes.clone() }));
+        self.tell_node(ClientFrame::Noted(Noted { notes: notes.notes.clone() }));
         Ok(())
     }
 

@@ -34,12 +34,9 @@ impl<S: Sealer> ClientCore<S> {
             // Lists that were published after the image was taken; the answer leads back here.
             return self.fetch(txn, self.own_key, false);
         }
-        let list = match self.replacement_list(now_ms) {
-            Some(list) => list,
-            None => {
-                self.stop(StopWhy::RolledBack);
-                return Ok(());
-            }
+        let Some(list) = self.replacement_list(now_ms) else {
+            self.stop(StopWhy::RolledBack);
+            return Ok(());
         };
         if let Some(replacement) = &mut self.account.replacement {
             replacement.list = Some(list.clone());
@@ -47,7 +44,7 @@ impl<S: Sealer> ClientCore<S> {
         self.save_account(txn)?;
         let request = self.number_request();
         self.requests.insert(request, Request::Replacement);
-        self.to_node(ClientFrame::PublishList(PublishList { request, list }));
+        self.tell_node(ClientFrame::PublishList(PublishList { request, list }));
         Ok(())
     }
 

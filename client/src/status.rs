@@ -15,8 +15,9 @@ use crate::{
     schema::{COPIES, ENVELOPES, STATUS},
 };
 
-/// Events kept for one message and device; more would be somebody's nonsense.
-const EVENTS_MAX: usize = 16;
+/// Events kept for one message and device whose signers could not be traced to a root key. Others
+/// are few by themselves: one for each claim and known key. So nobody can crowd a delivery out.
+const UNCHECKED_EVENTS_MAX: usize = 8;
 
 /// What became of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +201,8 @@ fn add(row: &mut StatusRow, event: StatusEvent) -> bool {
         .events
         .iter()
         .any(|e| e.claim == event.claim && e.key == event.key && e.until_ms == event.until_ms);
-    let room = row.events.len() < EVENTS_MAX;
+    let unchecked = row.events.iter().filter(|e| !e.key_checked).count();
+    let room = event.key_checked || unchecked < UNCHECKED_EVENTS_MAX;
     if !known && room {
         row.events.push(event);
     }

@@ -1,5 +1,13 @@
 //! Two people, two nodes: from the clock to the blue tick, and what may go wrong on the way.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failure here is a failed test"
+)]
+
 #[expect(dead_code, reason = "each test file uses its part")]
 mod support;
 

@@ -1,5 +1,13 @@
 //! What goes wrong between devices and nodes, and that each of it heals or is said.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failure here is a failed test"
+)]
+
 #[expect(dead_code, reason = "each test file uses its part")]
 mod support;
 

@@ -1,6 +1,16 @@
 //! Devices of `ClientCore` around nodes that only do what the protocol asks of a node: they keep
 //! everything in memory, answer at once, and can be told to withhold, forget or lie.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failure here is a failed test"
+)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
