@@ -119,7 +119,9 @@ pub struct Oracle {
     pub shown: BTreeMap<(DeviceId, MsgId), ShownMessage>,
     /// Messages that a failed commit would have shown.
     pub maybe_shown: BTreeSet<(DeviceId, MsgId)>,
-    /// Shown numbers: device, chat, writer.
+    /// Their numbers: device, chat, writer.
+    pub maybe_numbers: BTreeMap<(DeviceId, Peer, DeviceId), BTreeSet<u64>>,
+    /// Highest numbers shown: device, chat, writer.
     pub shown_up_to: BTreeMap<(DeviceId, Peer, DeviceId), u64>,
     /// What each device shows about its account's messages at each device of the recipient.
     pub statuses: BTreeMap<(DeviceId, MsgId), BTreeMap<Option<DeviceId>, Status>>,
@@ -178,6 +180,8 @@ impl Oracle {
     /// A failed commit of a device, which may be durable, would have shown this.
     pub fn maybe_shown(&mut self, device: DeviceId, shown: &ShownMessage) {
         self.maybe_shown.insert((device, shown.message.msg));
+        let key = (device, shown.message.peer.clone(), shown.device);
+        self.maybe_numbers.entry(key).or_default().insert(shown.sequence);
     }
 
     /// A device was put back to an older image: what it wrote may be lost with it.
@@ -186,6 +190,22 @@ impl Oracle {
         for written in self.written.values_mut().filter(|written| written.device == device) {
             written.maybe_lost = true;
         }
+    }
+
+    /// What the device that wrote a message last said about it, under any of its ids.
+    #[must_use]
+    pub fn statuses_of(&self, written: &Written, msg: MsgId) -> BTreeMap<Option<DeviceId>, Status> {
+        let ids = self.devices.iter().filter(|(_, device)| **device == written.device);
+        let mut all = BTreeMap::new();
+        for (id, _) in ids {
+            for (of, status) in self.statuses.get(&(*id, msg)).into_iter().flatten() {
+                let known = all.entry(*of).or_insert(*status);
+                if known.rank() < status.rank() {
+                    *known = *status;
+                }
+            }
+        }
+        all
     }
 
     /// A node said something for its counters.

@@ -58,15 +58,9 @@ impl World {
         if written.maybe_lost {
             return None;
         }
-        let statuses = self.oracle.statuses.get(&(written.device_id, msg));
-        let of_devices: Vec<_> = statuses
-            .into_iter()
-            .flatten()
-            .filter(|(device, _)| device.is_some())
-            .collect();
-        let failed_whole = statuses
-            .and_then(|statuses| statuses.get(&None))
-            .is_some_and(|status| matches!(status, Status::Failed(_)));
+        let statuses = self.oracle.statuses_of(written, msg);
+        let of_devices: Vec<_> = statuses.iter().filter(|(device, _)| device.is_some()).collect();
+        let failed_whole = matches!(statuses.get(&None), Some(Status::Failed(_)));
         if of_devices.is_empty() && !failed_whole {
             return Some(format!("'{}' is not known to be for any device", written.text));
         }
@@ -109,8 +103,7 @@ impl World {
 
     /// Whether the sender was told of a failure for which this world has a cause.
     fn may_fail(&self, written: &Written, msg: MsgId) -> bool {
-        let statuses = self.oracle.statuses.get(&(written.device_id, msg));
-        let told = statuses.into_iter().flatten().any(|(_, status)| match status {
+        self.oracle.statuses_of(written, msg).values().any(|status| match status {
             Status::Failed(Some(Reason::Expired)) => self.options.short_life,
             Status::Failed(_) => self.options.liar,
             Status::Queued
@@ -119,8 +112,7 @@ impl World {
             | Status::AtDest
             | Status::Delivered
             | Status::Read => false,
-        });
-        told
+        })
     }
 
     /// I6, at the end: each ✓✓ that was shown before its message was shown has its message now.
@@ -255,7 +247,8 @@ impl World {
         let pause_ms = self.now_ms() + SETTLE_MS;
         self.run_until(pause_ms)?;
         for (node, rows) in before.into_iter().enumerate() {
-            if self.oracle.nodes[node].rows() != rows {
+            // One that was put back has forgotten what it saw: its devices have not.
+            if !self.oracle.nodes[node].restored && self.oracle.nodes[node].rows() != rows {
                 let name = self.name(Machine::Node(node));
                 let now = self.oracle.nodes[node].rows();
                 let what = format!("old frames changed {name}: {rows:?} became {now:?}");
