@@ -67,7 +67,17 @@ mod tests {
 
     use tidings_node::config::Config;
 
-    use super::text_for;
+    use super::{Args, run, text_for};
+
+    #[test]
+    fn a_node_is_made_in_a_new_folder_and_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("acme");
+        let args = Args { dir: dir.clone(), domain: Vec::new(), json: true };
+        run(&args).unwrap();
+        assert!(Config::read(&dir.join("node.toml")).is_ok());
+        assert!(run(&args).unwrap_err().to_string().contains("choose another one"));
+    }
 
     #[test]
     fn the_new_configuration_is_valid_and_names_the_domains() {

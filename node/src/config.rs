@@ -176,7 +176,8 @@ impl Config {
         };
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {
-            data: folder.join(data.get_ref()),
+            // Through its components: a folder that is not there yet cannot be made as `acme/.`.
+            data: folder.join(data.get_ref()).components().collect(),
             domains: domains(&written).map_err(at)?,
             peers: peers(&written).map_err(at)?,
             clients: clients(&written, folder).map_err(at)?,
@@ -381,6 +382,7 @@ mod tests {
         assert_eq!(config.data, Path::new("/srv/acme/data"));
         assert_eq!(config.clients.listen.to_string(), "127.0.0.1:7401");
         assert_eq!(config.peers.listen.len(), 2);
+        assert_eq!(parse("data = \".\"").unwrap().data.as_os_str(), "/srv/acme");
     }
 
     #[test]
