@@ -58,6 +58,9 @@ impl<S: Sealer> ClientCore<S> {
                         self.replace_copy(txn, now_ms, copy, true)?;
                     }
                 }
+                Applied::Yes if statement.claim == Claim::Failed => {
+                    self.look_up_again(txn, statement)?;
+                }
                 Applied::Yes => {}
                 Applied::No => self.bad_statement(Some(statement.claim)),
                 Applied::Unknown => {

@@ -2,27 +2,31 @@
 //! sending that again. Also copies for devices that a peer has added meanwhile.
 
 use tidings_protocol::{
-    device_list::CheckedList,
+    device_list::{CheckedList, Device},
     envelope::Class,
     id::{CopyId, MsgId, timed_id},
     limits::{CLOCK_SKEW_MS_MAX, MESSAGE_LIFE_MS_MAX},
+    statement::{Reason, Statement},
 };
 use tidings_store::{StoreError, Txn};
 
 use crate::{
     content_in::Arrived,
     crypto::Sealer,
+    event::Status,
     machine::ClientCore,
-    rows::{CopyRow, DeviceRow, MessageKey, MessageRow, OutboxRow, PeerKey, Work},
-    schema::{COPIES, DEVICES, MESSAGES, OUTBOX},
+    rows::{
+        CopyRow, DeviceRow, MessageKey, MessageRow, OutboxRow, PeerKey, StatusRow, Work, status_key,
+    },
+    schema::{COPIES, DEVICES, MESSAGES, OUTBOX, STATUS},
 };
 
 /// How often one message is sealed again for one device.
 const RESENDS_MAX: u8 = 3;
 /// Lost copies named in one repair; the rest is only late.
 const LOST_MAX: usize = 256;
-/// Messages looked at when a peer has a new device.
-const CATCH_UP_MAX: usize = 1_000;
+/// Rows read at a time when a peer has a new device.
+const CATCH_UP_ROWS: usize = 256;
 
 impl<S: Sealer> ClientCore<S> {
     /// Begins a new session with a device and asks it for what could not be opened. While a repair
@@ -156,8 +160,26 @@ impl<S: Sealer> ClientCore<S> {
         Ok(())
     }
 
+    /// A device that we wrote to is no longer listed: the newer list says who to write to instead.
+    pub(crate) fn look_up_again(
+        &mut self,
+        txn: &mut dyn Txn,
+        statement: &Statement,
+    ) -> Result<(), StoreError> {
+        if !matches!(statement.reason, Some(Reason::UnknownRecipient | Reason::DeviceRemoved)) {
+            return Ok(());
+        }
+        let Some(copy) = statement.copy else { return Ok(()) };
+        let Some(row) = self.get::<CopyRow>(txn, COPIES, &copy.0)? else { return Ok(()) };
+        let peer = if row.own { self.own_key } else { row.peer };
+        let listed = self.devices_of(txn, &peer)?.iter().any(|device| device.id() == row.device);
+        // Once the newer list is known there is no more to learn.
+        if row.outbox.is_some() && listed { self.fetch(txn, peer, true) } else { Ok(()) }
+    }
+
     /// A peer has new devices: what was sealed without them since they were listed is sealed for
-    /// them as well, under the same message id.
+    /// them as well, under the same message id; and what was sealed for a device that is gone and
+    /// had not said that it has it.
     pub(crate) fn seal_for_new_devices(
         &mut self,
         txn: &mut dyn Txn,
@@ -166,25 +188,46 @@ impl<S: Sealer> ClientCore<S> {
         list: &CheckedList,
     ) -> Result<(), StoreError> {
         let since = list.list.issued_ms.saturating_sub(CLOCK_SKEW_MS_MAX);
-        let from = MessageKey { peer, msg: MsgId(timed_id(since, [0; 10])), mine: false }.bytes();
+        let oldest = self.node_time(now_ms).saturating_sub(MESSAGE_LIFE_MS_MAX);
+        let at = |ms| MessageKey { peer, msg: MsgId(timed_id(ms, [0; 10])), mine: false }.bytes();
         let to = MessageKey { peer, msg: MsgId([u8::MAX; 16]), mine: true }.bytes();
-        for (key, sealed) in txn.range(MESSAGES, &from, &to, CATCH_UP_MAX)? {
-            let Some(key) = MessageKey::read(&key).filter(|key| key.mine) else { continue };
-            let row: MessageRow = self.vault.open(MESSAGES, &key.bytes(), &sealed)?;
-            if row.content.is_none() || row.device != self.device || row.targets.is_empty() {
-                continue;
-            }
-            let missing: Vec<_> = list
-                .list
-                .devices
-                .iter()
-                .map(tidings_protocol::device_list::Device::id)
-                .filter(|device| !row.targets.contains(device))
-                .collect();
-            if !missing.is_empty() {
-                self.seal_again(txn, now_ms, peer, key.msg, missing)?;
+        let mut from = at(oldest);
+        loop {
+            let rows = txn.range(MESSAGES, &from, &to, CATCH_UP_ROWS)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = [last.as_slice(), &[0]].concat();
+            for (key, sealed) in rows {
+                let Some(key) = MessageKey::read(&key).filter(|key| key.mine) else { continue };
+                let row: MessageRow = self.vault.open(MESSAGES, &key.bytes(), &sealed)?;
+                if row.content.is_none() || row.device != self.device || row.targets.is_empty() {
+                    continue;
+                }
+                let devices = list.list.devices.iter().map(Device::id);
+                let missing: Vec<_> = devices.filter(|d| !row.targets.contains(d)).collect();
+                let is_recent = row.created_ms >= since;
+                if !missing.is_empty() && (is_recent || self.is_bereft(txn, &key, &row, list)?) {
+                    self.seal_again(txn, now_ms, peer, key.msg, missing)?;
+                }
             }
         }
-        Ok(())
+    }
+
+    /// A device that is gone had not said that it has the message.
+    fn is_bereft(
+        &self,
+        txn: &dyn Txn,
+        key: &MessageKey,
+        row: &MessageRow,
+        list: &CheckedList,
+    ) -> Result<bool, StoreError> {
+        for device in row.targets.iter().filter(|device| list.device(device).is_none()) {
+            let status = status_key(&key.peer, &key.msg, device);
+            let status: Option<StatusRow> = self.get(txn, STATUS, &status)?;
+            let has_it = status.is_some_and(|s| s.status().rank() >= Status::Delivered.rank());
+            if !has_it {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

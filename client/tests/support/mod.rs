@@ -592,6 +592,23 @@ impl<S: TestSealer> World<S> {
                 let known = CheckedList::first_seen(lists.last().unwrap()).unwrap();
                 known.then(&publish.list).unwrap();
                 lists.push(publish.list);
+                let mut gone = Vec::new();
+                for device in known.list.devices.iter().map(|device| device.id()) {
+                    if list.devices.iter().all(|kept| kept.id() != device) {
+                        for (_, (deliver, body)) in node.inbox.remove(&device).unwrap_or_default() {
+                            let reason = Some(Reason::DeviceRemoved);
+                            let mut failed =
+                                statement(Claim::Failed, deliver.eid, self.now_ms, reason);
+                            let hash = shared_hash(&body);
+                            failed.copy =
+                                Some(deliver.target.copy_id(&deliver.header.hash(), &hash));
+                            gone.push(failed);
+                        }
+                    }
+                }
+                for failed in gone {
+                    self.say(node_id, &failed);
+                }
                 self.frame(index, NodeFrame::Done(Done { request: publish.request }), Bytes::new());
             }
             ClientFrame::Ping(ping) => self.frame(index, NodeFrame::Pong(ping), Bytes::new()),
@@ -683,9 +700,18 @@ impl<S: TestSealer> World<S> {
         let now_ms = self.now_ms;
         let node = self.nodes.get_mut(&head.header.destination).unwrap();
         let mut stale = None;
+        let mut gone = Vec::new();
         for target in &head.targets {
             let device = target.device().unwrap();
-            let Some(lists) = node.lists_of(&device) else { continue };
+            let Some(lists) = node.lists_of(&device) else {
+                let (_, copies) = head.ids(&shared_hash(body));
+                let place = head.targets.iter().position(|t| t == target).unwrap();
+                let mut failed =
+                    statement(Claim::Failed, eid, now_ms, Some(Reason::UnknownRecipient));
+                failed.copy = Some(copies[place]);
+                gone.push(failed);
+                continue;
+            };
             let newest = CheckedList::first_seen(lists.last().unwrap()).unwrap();
             if newest.list.version > target.list_version {
                 let from = usize::try_from(target.list_version + 1).unwrap();
@@ -696,7 +722,12 @@ impl<S: TestSealer> World<S> {
             let deliver = Deliver { inbox, eid, header, target: target.clone() };
             node.inbox.entry(device).or_default().insert(inbox, (deliver, body.clone()));
         }
+        for failed in gone {
+            let proof = self.nodes[&head.header.destination].sign(core::slice::from_ref(&failed));
+            note(&mut self.nodes, &self.origins, &failed, proof);
+        }
         let at_dest = statement(Claim::AtDest, eid, now_ms, None);
+        let node = &self.nodes[&head.header.destination];
         let proof = node.sign(core::slice::from_ref(&at_dest));
         note(&mut self.nodes, &self.origins, &at_dest, proof);
         if let Some(lists) = stale {
