@@ -2,7 +2,8 @@
 
 use super::{
     Advice, Claim, HandshakeDue, OpenError, SESSION_AGE_MAX_MS, SESSION_MESSAGES_MAX, SESSIONS_MAX,
-    SealError, SignatureError, StateError,
+    SealError, SignatureError, StartError, StateError,
+    bundle::BundleError,
     prekeys::{PREKEY_GRACE_MS, PREKEY_ROTATION_MS, PrekeyKind, PrekeySecrets},
     testing::{NOW_MS, Person, acquainted, people, pq, with_both},
 };
@@ -327,6 +328,17 @@ fn signatures_are_introduced_pinned_and_checked() {
         assert_eq!(sign(&alice).key, None);
         bob.open(&a, &alice.seal("third")).unwrap();
         assert_eq!(sign(&bob).key, None);
+    });
+}
+
+#[test]
+fn a_bundle_of_another_device_starts_nothing() {
+    with_both(|sealer| {
+        let [mut alice, mut bob] = people(sealer);
+        let carol = Person::new("carol@globex", sealer(3), 3);
+        let error = alice.start(&carol.party(), &bob.bundle()).unwrap_err();
+        assert!(matches!(error, StartError::Bundle(BundleError::OtherDevice)), "{error:?}");
+        assert!(alice.state.is_none());
     });
 }
 
