@@ -73,7 +73,12 @@ pub(super) async fn connect(url: String) -> Result<Socket, Lost> {
         .write_buffer_size(BUFFER_BYTES)
         .max_message_size(Some(2 * FRAME_BYTES_MAX))
         .max_frame_size(Some(2 * FRAME_BYTES_MAX));
-    match timeout(CONNECT_TIMEOUT, connect_async_tls_with_config(url, Some(config), true, connector)).await {
+    match timeout(
+        CONNECT_TIMEOUT,
+        connect_async_tls_with_config(url, Some(config), true, connector),
+    )
+    .await
+    {
         Ok(Ok((socket, _))) => Ok(Socket(socket)),
         Ok(Err(_)) | Err(_) => Err(Lost),
     }

@@ -52,10 +52,13 @@ pub enum DriverError {
     Gone,
 }
 
+/// A look at a device that does not run.
+pub type Look<'a> = dyn FnMut(&ClientCore<PqSealer>, &dyn Txn) -> Result<(), StoreError> + 'a;
 type Query = Box<dyn FnOnce(&ClientCore<PqSealer>, &dyn Txn) -> Result<(), StoreError> + Send>;
 type Change =
     Box<dyn FnOnce(&mut ClientCore<PqSealer>, &mut dyn Txn, u64) -> Result<(), StoreError> + Send>;
 
+#[expect(clippy::large_enum_variant, reason = "events are by far the most common")]
 pub(crate) enum Command {
     Event(ClientEvent),
     Query(Query),
@@ -182,11 +185,9 @@ impl Driver {
     ///
     /// # Errors
     /// From the store.
-    pub fn view(
-        &self,
-        look: &mut dyn FnMut(&ClientCore<PqSealer>, &dyn Txn) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.store.view(&mut |txn| look(&self.core, txn))
+    pub fn view(&self, look: &mut Look<'_>) -> Result<(), StoreError> {
+        let core = &self.core;
+        self.store.view(&mut |txn| look(core, txn))
     }
 
     /// Runs the device on the present tokio runtime. `url` is that of the node's link,
@@ -206,10 +207,8 @@ impl Driver {
 }
 
 fn open_store(path: &Path) -> Result<RedbStore, DriverError> {
-    let opening = StoreOpening {
-        boot: BootId(random()?),
-        incarnation: u64::from_be_bytes(random()?),
-    };
+    let opening =
+        StoreOpening { boot: BootId(random()?), incarnation: u64::from_be_bytes(random()?) };
     Ok(RedbStore::open(path, SCHEMA, opening, RedbOptions::default())?)
 }
 

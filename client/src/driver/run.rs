@@ -38,6 +38,7 @@ enum Connection {
 }
 
 /// What woke the loop.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 enum Woken {
     Command(Option<Command>),
     Opened(Result<Socket, Lost>),
@@ -66,7 +67,8 @@ pub(super) async fn run(
 ) -> Result<(), DriverError> {
     let connection = Connection::Pause(0);
     let frames = Vec::new();
-    let mut device = Loop { core, store, url, connection, failures: 0, effects, frames, put_by: None };
+    let mut device =
+        Loop { core, store, url, connection, failures: 0, effects, frames, put_by: None };
     loop {
         device.open_when_due();
         let woken = device.wait(&mut commands).await;
@@ -130,7 +132,7 @@ impl Loop {
                     change.take().map_or(Ok(()), |change| change(core, txn, now))?;
                     core.finish(txn)
                 })?;
-                self.let_out().await;
+                self.let_out().await?;
                 return Ok(Some(()));
             }
             Woken::Command(Some(Command::Event(event))) => {
@@ -159,7 +161,7 @@ impl Loop {
             Woken::Time => events.push(ClientEvent::Tick),
         }
         self.commit(&events)?;
-        self.let_out().await;
+        self.let_out().await?;
         Ok(Some(()))
     }
 
@@ -192,42 +194,48 @@ impl Loop {
     }
 
     /// After the commit: frames to the node, the rest to whoever reads effects.
-    async fn let_out(&mut self) {
+    async fn let_out(&mut self) -> Result<(), DriverError> {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 ClientEffect::ToNode { frame, body } => self.frames.push((frame, body)),
                 ClientEffect::CloseLink(why) => {
                     self.frames.clear();
-                    let after_ms = match why {
-                        CloseWhy::Goaway { after_ms } => after_ms,
-                        CloseWhy::NewDeviceId => 0,
+                    match why {
+                        CloseWhy::Goaway { after_ms } => self.pause(after_ms)?,
+                        CloseWhy::NewDeviceId => self.connection = Connection::Pause(0),
                         CloseWhy::NotOurNode
                         | CloseWhy::Broke
                         | CloseWhy::Silent
-                        | CloseWhy::Refused(_) => PAUSE_FIRST_MS,
-                    };
-                    self.connection = Connection::Pause(now_ms() + after_ms);
+                        | CloseWhy::Refused(_) => self.pause(PAUSE_FIRST_MS)?,
+                    }
                     self.tell(ClientEffect::CloseLink(why)).await;
                 }
                 ClientEffect::Stopped(why) => {
                     self.connection = Connection::Never;
                     self.tell(ClientEffect::Stopped(why)).await;
                 }
-                other => {
-                    if matches!(other, ClientEffect::Linked) {
-                        self.failures = 0;
-                    }
-                    self.tell(other).await;
+                ClientEffect::Linked => {
+                    self.failures = 0;
+                    self.tell(ClientEffect::Linked).await;
                 }
+                other @ (ClientEffect::Joined
+                | ClientEffect::JoinRefused(_)
+                | ClientEffect::Composed { .. }
+                | ClientEffect::NotComposed { .. }
+                | ClientEffect::Show(_)
+                | ClientEffect::StatusChanged { .. }
+                | ClientEffect::ReadElsewhere { .. }
+                | ClientEffect::Warn(_)) => self.tell(other).await,
             }
         }
         let frames = core::mem::take(&mut self.frames);
         if let Connection::Up(socket) = &mut self.connection
             && socket.send(frames).await.is_err()
         {
-            // The next read says the same, and the core learns it then.
-            self.failures += 1;
+            self.pause(0)?;
+            self.commit(&[ClientEvent::Disconnected])?;
         }
+        Ok(())
     }
 
     async fn tell(&mut self, effect: ClientEffect) {
