@@ -91,14 +91,14 @@ async fn join(driver: Driver, account: &Account, args: &Args) -> anyhow::Result<
     handle.event(ClientEvent::Join { invite: args.invite.secret }).await?;
     let mut joined = false;
     loop {
-        match next_effect(&mut running).await? {
-            ClientEffect::Joined => joined = true,
-            ClientEffect::JoinRefused(code) => {
-                running.stop().await?;
-                return Err(Stopped::Refused { why: code.advice() }.into());
-            }
-            ClientEffect::Linked if joined => break,
-            _ => {}
+        let effect = next_effect(&mut running).await?;
+        if let ClientEffect::JoinRefused(code) = effect {
+            running.stop().await?;
+            return Err(Stopped::Refused { why: code.advice() }.into());
+        }
+        joined |= effect == ClientEffect::Joined;
+        if joined && effect == ClientEffect::Linked {
+            break;
         }
     }
     device::settle(&handle).await?;

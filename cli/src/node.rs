@@ -1,5 +1,6 @@
 //! `tidings node`: runs a node until it is told to stop.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -76,11 +77,15 @@ fn announce(node: &start::Node, json: bool) {
     }
 }
 
-/// Warnings of libraries, information of ours.
+/// Warnings of libraries, information of ours. The table of peers warns whenever it is alone.
 fn log(json: bool) {
-    let filter = EnvFilter::try_from_env("TIDINGS_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,tidings_node=info,tidings_core=info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_env("TIDINGS_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("warn,tidings_node=info,tidings_core=info,libp2p_kad=error")
+    });
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if json {
         log.json().init();
     } else {

@@ -106,10 +106,12 @@ async fn compose(
     let send = SendText { to, text, reply_to, token: 1 };
     running.handle().event(ClientEvent::Send(send)).await?;
     loop {
-        match next_effect(running).await? {
-            ClientEffect::Composed { message, .. } => return Ok(message),
-            ClientEffect::NotComposed { why, .. } => return Err(why.into()),
-            _ => {}
+        let effect = next_effect(running).await?;
+        if let ClientEffect::Composed { message, .. } = effect {
+            return Ok(message);
+        }
+        if let ClientEffect::NotComposed { why, .. } = effect {
+            return Err(why.into());
         }
     }
 }

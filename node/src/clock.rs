@@ -13,15 +13,19 @@ pub fn now_ms() -> u64 {
 
 /// Measures how long something took; never runs backwards.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stopwatch(Instant);
+pub struct Stopwatch(Instant);
 
 impl Stopwatch {
+    /// Begins now.
+    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file is where time is read")]
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    pub(crate) fn elapsed(self) -> Duration {
+    /// Since the beginning.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
 }

@@ -25,24 +25,27 @@ use crate::clock;
 use crate::input::Asker;
 use crate::limits::METRIC_PEERS_MAX;
 
-type Labels = [(&'static str, String); 1];
+/// One of a few words that are known in advance: counting allocates nothing.
+type Word = [(&'static str, &'static str); 1];
+/// A peer's node id.
+type PeerLabel = [(&'static str, String); 1];
 
 /// Everything that is counted. Written by the loop, read by scrapes.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    observed: Family<Labels, Counter>,
-    refused: Family<Labels, Counter>,
+    observed: Family<Word, Counter>,
+    refused: Family<Word, Counter>,
     delivery: Histogram,
     tick: Histogram,
     commit: Histogram,
     batch: Histogram,
-    store: Family<Labels, Counter>,
-    status: Family<Labels, Gauge>,
-    queued: Family<Labels, Gauge>,
-    oldest: Family<Labels, Gauge<f64, AtomicU64>>,
-    connected: Family<Labels, Gauge>,
-    disk: Family<Labels, Gauge>,
+    store: Family<Word, Counter>,
+    status: Family<Word, Gauge>,
+    queued: Family<PeerLabel, Gauge>,
+    oldest: Family<PeerLabel, Gauge<f64, AtomicU64>>,
+    connected: Family<PeerLabel, Gauge>,
+    disk: Family<Word, Gauge>,
     draining: AtomicBool,
 }
 
@@ -104,7 +107,7 @@ impl Metrics {
             Observed::Failed => "failed",
             Observed::Expired => "expired",
             Observed::Refused(code) => {
-                self.refused.get_or_create(&[("reason", code.name().to_owned())]).inc();
+                self.refused.get_or_create(&[("reason", code.name())]).inc();
                 return;
             }
             Observed::BadStatement => "bad_statement",
@@ -112,7 +115,7 @@ impl Metrics {
             Observed::RolledBack => "rolled_back",
             Observed::OtherRolledBack => "other_rolled_back",
         };
-        self.observed.get_or_create(&[("what", what.to_owned())]).inc();
+        self.observed.get_or_create(&[("what", what)]).inc();
     }
 
     pub(crate) fn batch(&self, events: usize, took: Duration, done: Counters) {
@@ -127,13 +130,13 @@ impl Metrics {
             ("idle_batches", done.idle_batches),
             ("bytes_put", done.bytes_put),
         ] {
-            self.store.get_or_create(&[("work", what.to_owned())]).inc_by(count);
+            self.store.get_or_create(&[("work", what)]).inc_by(count);
         }
     }
 
     pub(crate) fn disk(&self, free: u64, size: u64) {
         for (what, bytes) in [("free", free), ("size", size)] {
-            self.disk.get_or_create(&[("space", what.to_owned())]).set(gauge(bytes));
+            self.disk.get_or_create(&[("space", what)]).set(gauge(bytes));
         }
     }
 
@@ -151,7 +154,7 @@ impl Metrics {
             ("full", u64::from(status.full)),
             ("last_commit", status.commit),
         ] {
-            self.status.get_or_create(&[("what", what.to_owned())]).set(gauge(value));
+            self.status.get_or_create(&[("what", what)]).set(gauge(value));
         }
     }
 
