@@ -103,15 +103,15 @@ impl<S: Sealer> ClientCore<S> {
         row: &OutboxRow,
         reason: tidings_protocol::statement::Reason,
     ) -> Result<(), StoreError> {
-        let Work::Text { msg, .. } = &row.work else { return Ok(()) };
+        let Work::Text { msg, only } = &row.work else { return Ok(()) };
         let key = MessageKey { peer: row.peer, msg: *msg, mine: true };
         let Some(message) = self.get::<MessageRow>(txn, MESSAGES, &key.bytes())? else {
             return Ok(());
         };
-        let devices = if message.targets.is_empty() {
-            vec![DeviceId([0; 16])]
-        } else {
-            message.targets.clone()
+        let devices = match only {
+            Some(only) => only.clone(),
+            None if message.targets.is_empty() => vec![DeviceId([0; 16])],
+            None => message.targets.clone(),
         };
         for device in devices {
             let event = crate::status::known_here(self.node_time(now_ms), reason);

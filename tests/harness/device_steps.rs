@@ -87,8 +87,9 @@ impl World {
         if let Err(error) = result {
             return self.device_batch_failed(device, error);
         }
-        // The oracle sees what became durable, even if nobody else does.
-        self.device_effects(device, boundary == Boundary::Fine)?;
+        // The oracle sees what became durable, even if nobody else does. A batch that wrote nothing
+        // commits nothing, so that a failure waits for the next one.
+        self.device_effects(device, boundary != Boundary::EndsAfter)?;
         if boundary == Boundary::EndsAfter {
             self.kill_device(device);
             return Ok(());
@@ -287,7 +288,8 @@ impl World {
         let header: NodeFrame = codec::decode(&frame.header)
             .map_err(|error| self.violated("frame", error.to_string()))?;
         let name = self.name(Machine::Device(device));
-        self.trace.say(self.schedule.now_ms(), || format!("{name} <- {}", brief(&header)));
+        let link = self.devices[device].link;
+        self.trace.say(self.schedule.now_ms(), || format!("{name} <- {link:?} {}", brief(&header)));
         self.tell_device(device, ClientEvent::Frame { frame: header, body: frame.body });
         Ok(())
     }

@@ -22,7 +22,6 @@ impl World {
         let delay_ms = self.delay_ms();
         let now_ms = self.now_ms();
         let lost = self.faults_on && self.net_chance.below(10_000) < self.options.frame_loss;
-        let slot = self.net_chance.index(RECORDED_MAX * 2);
         let Some(link) = self.net.links.get_mut(&link_id) else { return };
         if !link.open[side] || link.deaf[side] {
             return;
@@ -30,9 +29,6 @@ impl World {
         let (from, to) = (link.ends[side], link.ends[1 - side]);
         let at_ms = (now_ms + delay_ms).max(link.clear_at_ms[side][lane]);
         link.clear_at_ms[side][lane] = at_ms;
-        if let (Machine::Node(from), Machine::Node(to)) = (from, to) {
-            self.net.record(from, to, &bytes, slot);
-        }
         if lost || !self.net.passes(from, to) {
             self.lose(link_id, side);
         } else {
@@ -54,7 +50,13 @@ impl World {
         }
         self.trace.note(self.schedule.now_ms(), "arrive", receiver.number(), &bytes);
         match (sender, receiver) {
-            (Machine::Node(_), Machine::Node(node)) => self.peer_frame_arrives(node, link_id, bytes),
+            (Machine::Node(other), Machine::Node(node)) => {
+                let old = bytes.clone();
+                if self.peer_frame_arrives(node, link_id, bytes) {
+                    let slot = self.net_chance.index(RECORDED_MAX * 2);
+                    self.net.record(other, node, &old, slot);
+                }
+            }
             (Machine::Device(_), Machine::Node(node)) => {
                 self.client_frame_arrives(node, link_id, bytes)
             }
@@ -65,6 +67,8 @@ impl World {
 
     /// A frame is lost: the stream has a hole, so the link can only break.
     fn lose(&mut self, link_id: u64, side: Side) {
+        let now_ms = self.now_ms();
+        self.trace.say(now_ms, || format!("link {link_id} loses a frame of side {side}"));
         if let Some(link) = self.net.links.get_mut(&link_id) {
             link.deaf[side] = true;
         }

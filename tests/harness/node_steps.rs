@@ -279,18 +279,18 @@ impl World {
         self.tell_node(node, event);
     }
 
-    /// Bytes of a peer reach a node.
-    pub fn peer_frame_arrives(&mut self, node: usize, link_id: u64, bytes: Bytes) {
+    /// Bytes of a peer reach a node; whether its core is told.
+    pub fn peer_frame_arrives(&mut self, node: usize, link_id: u64, bytes: Bytes) -> bool {
         let link = LinkId(link_id);
         let clock_ms = self.nodes[node].clock_ms(self.now_ms());
         let event = match Frame::decode(bytes).map(|frame| read_peer_frame(&frame, clock_ms)) {
             Ok(Read::Input(input)) => {
                 if self.liar_swallows(node, link, &input) {
-                    return;
+                    return false;
                 }
                 Event::Peer { link, input }
             }
-            Ok(Read::Unknown) => return,
+            Ok(Read::Unknown) => return false,
             Ok(Read::Broken(code)) => Event::PeerBroke { link, code },
             Err(error) => Event::PeerBroke { link, code: broken_code(&error) },
         };
@@ -298,6 +298,7 @@ impl World {
         let name = self.name(Machine::Node(node));
         self.trace.say(self.schedule.now_ms(), || format!("{name} <- peer: {line}"));
         self.tell_node(node, event);
+        true
     }
 }
 

@@ -187,6 +187,10 @@ impl Oracle {
     /// A device was put back to an older image: what it wrote may be lost with it.
     pub fn device_restored(&mut self, device: usize) {
         self.restored_devices.insert(device);
+        // What it had noted from others may be lost with it, and is told by nobody again.
+        let owner = &self.devices;
+        self.statuses.retain(|(id, _), _| owner.get(id) != Some(&device));
+        self.shown_up_to.retain(|(id, _, _), _| owner.get(id) != Some(&device));
         for written in self.written.values_mut().filter(|written| written.device == device) {
             written.maybe_lost = true;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_client::event::{MessageRef, Status};
 use tidings_protocol::{
-    id::MsgId,
+    id::{DeviceId, MsgId},
     statement::{Checked, Claim, Reason},
 };
 
@@ -29,14 +29,19 @@ impl World {
             }
             let ghost = &self.oracle.nodes[node];
             let rows = [
-                ("outbox", ghost.outbox.len()),
-                ("out", ghost.out.len()),
-                ("inbox", ghost.inbox.len()),
-                ("statements", ghost.statements.len()),
-                ("notes", ghost.notes.len()),
+                ("outbox", ghost.outbox.len(), ghost.outbox.keys().next().cloned()),
+                ("out", ghost.out.len(), ghost.out.keys().next().map(|eid| eid.0.to_vec())),
+                ("inbox", ghost.inbox.len(), ghost.inbox.keys().next().cloned()),
+                ("statements", ghost.statements.len(), ghost.statements.first().cloned()),
+                ("notes", ghost.notes.len(), ghost.notes.first().cloned()),
             ];
-            if let Some((table, count)) = rows.into_iter().find(|(_, count)| *count > 0) {
-                return Some(format!("{name} has {count} rows in {table}"));
+            for (table, count, first) in rows {
+                let Some(first) = first else { continue };
+                let whose = DeviceId::from_slice(first.get(..16).unwrap_or_default())
+                    .and_then(|id| self.oracle.devices.get(&id))
+                    .map_or_else(|| "a peer".to_owned(), |d| self.name(Machine::Device(*d)));
+                let lsn = tidings_core::schema::lsn_of(&first);
+                return Some(format!("{name} has {count} rows in {table}, {lsn} for {whose}"));
             }
         }
         for device in 0..self.devices.len() {
@@ -46,7 +51,8 @@ impl World {
                 return Some(format!("{name} is not linked"));
             }
             let waiting = me.process.as_ref().map_or(0, |process| process.core.outbox_len());
-            if waiting > 0 && !me.stopped {
+            let was_restored = self.oracle.restored_devices.contains(&device);
+            if waiting > 0 && !me.stopped && !was_restored {
                 return Some(format!("{name} has {waiting} rows in its outbox"));
             }
         }
@@ -90,7 +96,7 @@ impl World {
                     || self.oracle.maybe_shown.contains(&(id, msg));
                 let may_lack = self.oracle.restored_devices.contains(device)
                     || written.maybe_lost
-                    || self.may_fail(written, msg);
+                    || self.may_fail(written, msg, id);
                 if !is_there && !may_lack {
                     let name = self.name(Machine::Device(*device));
                     let what = format!("'{}' never came to {name}", written.text);
@@ -101,18 +107,15 @@ impl World {
         Ok(())
     }
 
-    /// Whether the sender was told of a failure for which this world has a cause.
-    fn may_fail(&self, written: &Written, msg: MsgId) -> bool {
-        self.oracle.statuses_of(written, msg).values().any(|status| match status {
-            Status::Failed(Some(Reason::Expired)) => self.options.short_life,
-            Status::Failed(_) => self.options.liar,
-            Status::Queued
-            | Status::Accepted
-            | Status::Held
-            | Status::AtDest
-            | Status::Delivered
-            | Status::Read => false,
-        })
+    /// Whether the sender was told of a failure at this device for which this world has a cause.
+    fn may_fail(&self, written: &Written, msg: MsgId, device: DeviceId) -> bool {
+        let statuses = self.oracle.statuses_of(written, msg);
+        let status = statuses.get(&Some(device)).or_else(|| statuses.get(&None));
+        match status {
+            Some(Status::Failed(Some(Reason::Expired))) => self.options.short_life,
+            Some(Status::Failed(_)) => self.options.liar,
+            Some(_) | None => false,
+        }
     }
 
     /// I6, at the end: each ✓✓ that was shown before its message was shown has its message now.
