@@ -49,10 +49,10 @@ pub(crate) struct Peers<C, P> {
 struct Peer<C, P> {
     /// Those that may carry lanes; one that we are closing does not count any more.
     connections: BTreeSet<C>,
-    /// A dial of ours is under way.
+    /// A dial of ours is under way; there is never a second one.
     dialling: bool,
-    /// The lanes are asked for on a connection that was there before, perhaps dying; if that
-    /// comes to nothing, a dial may still help.
+    /// The wish rests on a connection or dial that was there before, perhaps dying; if that comes
+    /// to nothing, a dial may still help.
     may_dial: bool,
     /// We have asked for lanes on this connection.
     opening: Option<C>,
@@ -138,6 +138,8 @@ impl<C: Copy + Ord, P> Peers<C, P> {
                 peer.opening = Some(connection);
                 self.effects.push(Effect::Open(id, connection));
             }
+            // A dial for an earlier wish, which a link from the other side fulfilled before it.
+            None if peer.dialling => peer.may_dial = true,
             None => {
                 peer.may_dial = false;
                 peer.dialling = true;
@@ -178,8 +180,8 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.dialling = false;
         // The peer may have reached us meanwhile; then the answer comes from its connection.
-        if peer.opening.is_none() && self.wanted.remove(&id) {
-            self.fail(id, why);
+        if peer.opening.is_none() {
+            self.not_opened(id, why);
         }
         self.tidy(id);
     }

@@ -193,9 +193,12 @@ fn a_peer_that_lost_its_link_gets_a_new_one() {
     }
 }
 
+/// Globex has the lower id, so acme always yields to what globex opens.
 fn acme_wants_globex() -> (Peers<u32, ()>, PeerId) {
-    let globex = PeerId::random();
-    let mut acme = Peers::new(PeerId::random());
+    let mut ids = [PeerId::random(), PeerId::random()];
+    ids.sort();
+    let [globex, acme] = ids;
+    let mut acme = Peers::new(acme);
     acme.want(globex);
     assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
     (acme, globex)
@@ -236,6 +239,25 @@ fn an_old_connection_that_dies_while_opening_is_replaced_by_a_dial() {
     acme.want(globex);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
     acme.disconnected(globex, 1);
+    assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
+    acme.dial_failed(globex, "refused");
+    assert_eq!(acme.take_effects(), [failed(globex, "refused")]);
+}
+
+#[test]
+fn a_dial_left_from_an_earlier_wish_does_not_answer_for_a_later_one() {
+    let (mut acme, globex) = acme_wants_globex();
+    acme.connected(globex, 1);
+    acme.opened(globex, 1, Opener::Them, ());
+    acme.disconnected(globex, 1);
+    acme.ended(1, false);
+    acme.take_effects();
+    acme.want(globex);
+    assert_eq!(acme.take_effects(), [], "the first dial is still under way");
+    acme.dialled(globex);
+    acme.connected(globex, 2);
+    assert_eq!(acme.take_effects(), [Effect::Open(globex, 2)]);
+    acme.disconnected(globex, 2);
     assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
     acme.dial_failed(globex, "refused");
     assert_eq!(acme.take_effects(), [failed(globex, "refused")]);
