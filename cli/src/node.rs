@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     folder: show::NodeFolder,
     /// The configuration, if it is not node.toml in the node's folder.
-    #[arg(long, conflicts_with = "data")]
+    #[arg(long)]
     config: Option<PathBuf>,
     /// Once the node runs, print where it can be reached as one line of JSON; log in JSON too.
     #[arg(long)]

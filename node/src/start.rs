@@ -99,6 +99,9 @@ pub enum RunError {
     /// The loop is gone without a word: a mistake of ours.
     #[error("the loop ended unexpectedly; what was acknowledged is on disk: start again")]
     LoopEnded,
+    /// The peer link, or another part that should run as long as the node, is gone.
+    #[error("a part of the node ended unexpectedly; what was acknowledged is on disk: start again")]
+    PartEnded,
     /// The store did not finish in time when the node stopped.
     #[error("the store did not finish in time; what was acknowledged is on disk")]
     StopTimedOut,
@@ -216,7 +219,16 @@ impl Node {
         tokio::select! {
             ended = &mut self.ended => return Err(why(ended)),
             () = shutdown => {}
+            Some(ended) = self.tasks.join_next() => {
+                error!(panicked = ended.is_err(), "a part of the node ended; the node ends");
+                self.stop().await?;
+                return Err(RunError::PartEnded);
+            }
         }
+        self.stop().await
+    }
+
+    async fn stop(&mut self) -> Result<(), RunError> {
         info!("the node stops");
         failpoint::pass(Step::BeforeDrain);
         self.metrics.draining();
