@@ -3,7 +3,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-#[expect(dead_code, reason = "each test file uses its part")]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@
     reason = "a failure here is a failed test"
 )]
 
-#[expect(dead_code, reason = "each test file uses its part")]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
 use support::{TestSealer, World};
