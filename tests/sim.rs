@@ -14,8 +14,12 @@ use tidings_tests::{
 fn violations(requests: &[Request]) -> Vec<String> {
     let (left, right) = requests.split_at(requests.len() / 2);
     thread::scope(|scope| {
-        let halves = [left, right].map(|half| scope.spawn(|| half.iter().filter_map(check).collect()));
-        halves.into_iter().flat_map(|half| half.join().unwrap_or_else(|_| vec!["panic".into()])).collect()
+        let halves =
+            [left, right].map(|half| scope.spawn(|| half.iter().filter_map(check).collect()));
+        halves
+            .into_iter()
+            .flat_map(|half| half.join().unwrap_or_else(|_| vec!["panic".into()]))
+            .collect()
     })
 }
 
@@ -63,9 +67,8 @@ fn a_seed_always_gives_the_same_trace() {
 fn check_broken(name: &str, seeds: u64) {
     let broken = Broken::parse(name);
     assert!(broken.is_some(), "there is no '{name}'");
-    let caught = (0..seeds).any(|seed| {
-        run_caught(Request { broken, ..Request::of(seed) }).violation.is_some()
-    });
+    let caught = (0..seeds)
+        .any(|seed| run_caught(Request { broken, ..Request::of(seed) }).violation.is_some());
     assert!(caught, "{name} is not seen within {seeds} seeds");
 }
 

@@ -56,8 +56,7 @@ fn main() -> ExitCode {
 fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
     let base = Request::of(0);
     let (from, to) = (0, 1_000);
-    let mut asked =
-        Asked { from, to, one: false, minutes: None, jobs: 2, keep_going: false, base };
+    let mut asked = Asked { from, to, one: false, minutes: None, jobs: 2, keep_going: false, base };
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -175,7 +174,11 @@ fn report(asked: &Asked, seed: u64, outcome: &Outcome) {
     if asked.one {
         let hash: String =
             outcome.trace_hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        println!("trace {hash}, {} steps in {} virtual s", outcome.steps, outcome.virtual_ms / 1_000);
+        println!(
+            "trace {hash}, {} steps in {} virtual s",
+            outcome.steps,
+            outcome.virtual_ms / 1_000
+        );
     }
 }
 

@@ -73,8 +73,7 @@ impl World {
         let me = &mut self.devices[device];
         me.step_planned = false;
         let clock_ms = me.clock_ms(now_ms);
-        let events: Vec<ClientEvent> =
-            (0..count).map_while(|_| me.inbox.pop_front()).collect();
+        let events: Vec<ClientEvent> = (0..count).map_while(|_| me.inbox.pop_front()).collect();
         let more = !me.inbox.is_empty();
         let Some(DeviceProcess { store, core }) = &mut me.process else { return Ok(()) };
         let mut events = Some(events);
@@ -284,7 +283,8 @@ impl World {
 
     /// Bytes of its node reach a device.
     pub fn node_frame_arrives(&mut self, device: usize, bytes: Bytes) -> Result<(), Violation> {
-        let frame = Frame::decode(bytes).map_err(|error| self.violated("frame", error.to_string()))?;
+        let frame =
+            Frame::decode(bytes).map_err(|error| self.violated("frame", error.to_string()))?;
         let header: NodeFrame = codec::decode(&frame.header)
             .map_err(|error| self.violated("frame", error.to_string()))?;
         let name = self.name(Machine::Device(device));
@@ -306,7 +306,7 @@ impl World {
             if me.ordinal == 1 && me.process.is_some() && !me.invited {
                 self.invite(device);
             }
-            let first = self.people[me_person(self, device)].devices[0];
+            let first = self.people[self.devices[device].person].devices[0];
             if self.devices[device].ordinal > 1 && self.devices[device].identity.is_none() {
                 self.link_from(first, device);
             }
@@ -345,8 +345,4 @@ impl World {
             self.schedule.plan(2_000, Action::DeviceStart { device });
         }
     }
-}
-
-fn me_person(world: &World, device: usize) -> usize {
-    world.devices[device].person
 }

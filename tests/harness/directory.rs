@@ -26,8 +26,6 @@ impl Directory {
     #[must_use]
     pub fn find(&self, node: &NodeId, now_ms: u64) -> Vec<(Descriptor, CheckedDescriptor)> {
         let known = self.records.get(node).into_iter().flatten();
-        known
-            .filter_map(|descriptor| Descriptor::read(&descriptor.encode(), now_ms).ok())
-            .collect()
+        known.filter_map(|descriptor| Descriptor::read(&descriptor.encode(), now_ms).ok()).collect()
     }
 }

@@ -31,6 +31,9 @@ impl World {
     /// Draws all faults that happen at random times.
     pub fn plan_faults(&mut self) {
         let safety_ms = self.options.safety_ms;
+        if let Some(last) = self.nodes.last_mut() {
+            last.lies = self.options.liar;
+        }
         for _ in 0..self.options.crashes {
             let fault = FaultAction::Crash(self.some_machine());
             self.plan_fault(safety_ms, fault);
@@ -174,9 +177,13 @@ impl World {
         self.trace.say(now_ms, || "healed".to_owned());
         self.faults_on = false;
         self.net.cuts.clear();
-        for node in &mut self.nodes {
-            node.disk.heal();
-            node.lies = false;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].disk.heal();
+            if self.nodes[node].lies {
+                // Its core does not know what was withheld and swallowed around it.
+                self.nodes[node].lies = false;
+                self.kill_node(node);
+            }
         }
         for device in &mut self.devices {
             device.disk.heal();

@@ -25,6 +25,9 @@ impl World {
         }
         if let PeerInput::Deliver(envelope) = input {
             self.oracle.overheard(envelope.eid, &envelope.copies);
+            if let (Some(copy), true) = (envelope.copies.first(), self.lie_chance.happens(250)) {
+                self.forge(node, link, (envelope.eid, *copy));
+            }
         }
         if !self.lie_chance.happens(150) {
             return false;
@@ -32,8 +35,7 @@ impl World {
         let Some(mark) = self.mark_of(node) else { return false };
         let answer = match input {
             PeerInput::Deliver(envelope) => {
-                let answers =
-                    vec![Answer { eid: envelope.eid, refusal: None, lists: Vec::new() }];
+                let answers = vec![Answer { eid: envelope.eid, refusal: None, lists: Vec::new() }];
                 PeerFrame::Took(Took { answers, mark })
             }
             PeerInput::Statements { rows, .. } => {
@@ -80,7 +82,11 @@ impl World {
                 let all: Vec<_> = self.net.recorded.keys().copied().collect();
                 self.replay(node, link, &all);
             }
-            1 | 2 => self.forge(node, link),
+            1 | 2 => {
+                if let Some(about) = self.some_overheard() {
+                    self.forge(node, link, about);
+                }
+            }
             3 => self.babble(node, link),
             _ => {}
         }
@@ -99,8 +105,7 @@ impl World {
     }
 
     /// Statements about envelopes that were overheard, by the liar's own key or by an invented one.
-    fn forge(&mut self, node: usize, link: LinkId) {
-        let Some((eid, copy)) = self.some_overheard() else { return };
+    fn forge(&mut self, node: usize, link: LinkId, (eid, copy): (Eid, CopyId)) {
         let claim = *self.lie_chance.pick(Claim::ALL);
         let statement = Statement {
             claim,
@@ -120,6 +125,12 @@ impl World {
         let boot = BootId(self.lie_chance.bytes());
         let stance = Stance { signer, incarnation: self.lie_chance.number(), boot };
         let salt = self.lie_chance.bytes();
+        // About what is for its own users a node may say that it ends, true or not.
+        let is_its_own =
+            self.oracle.sent.get(&eid).is_some_and(|sent| sent.destination == self.nodes[node].id);
+        if is_its_own && node_id.is_some() && claim.is_terminal() {
+            self.oracle.node_words.insert((eid, statement.copy), claim);
+        }
         let Some(proof) = Proof::sign(&[statement], &stance, &salt, &key) else { return };
         let rows = vec![self.lie_chance.number()];
         let frame = PeerFrame::Statements(Statements { rows, proofs: vec![proof] });
@@ -150,7 +161,7 @@ impl World {
 
     fn mark_of(&self, node: usize) -> Option<Mark> {
         let store = &self.nodes[node].process.as_ref()?.store;
-        let boot = tidings_protocol::id::BootId(store.lineage().boot.0);
+        let boot = BootId(store.lineage().boot.0);
         Some(Mark { boot, commit: store.commit_number() })
     }
 

@@ -5,13 +5,18 @@
     clippy::indexing_slicing,
     reason = "a simulation that is wrong about its own tables should stop at once"
 )]
+#![allow(
+    missing_debug_implementations,
+    reason = "worlds hold stores and cores, which print nothing"
+)]
+#![allow(clippy::missing_errors_doc, reason = "every error is a rule that does not hold")]
 
 pub mod chance;
 pub mod device;
 mod device_steps;
 pub mod directory;
 pub mod disk;
-mod faults;
+pub mod faults;
 pub mod invariants;
 mod liar;
 mod links;

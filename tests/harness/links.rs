@@ -162,7 +162,8 @@ impl World {
             }
         }
         let link = LinkId(self.net.connect(own, other));
-        let (own_id, other_id) = (self.nodes[node].peer_id.clone(), self.nodes[called].peer_id.clone());
+        let (own_id, other_id) =
+            (self.nodes[node].peer_id.clone(), self.nodes[called].peer_id.clone());
         self.trace.note(self.schedule.now_ms(), "link", node as u64, &[called as u8]);
         self.tell_node(node, Event::PeerConnected { link, transport: other_id, dialer: true });
         self.tell_node(called, Event::PeerConnected { link, transport: own_id, dialer: false });
@@ -179,8 +180,7 @@ impl World {
     pub fn found(&mut self, node: usize, target: NodeId) {
         let fails = self.faults_on && self.net_chance.happens(self.options.lookup_fails);
         let clock_ms = self.nodes[node].clock_ms(self.now_ms());
-        let descriptors =
-            if fails { Vec::new() } else { self.directory.find(&target, clock_ms) };
+        let descriptors = if fails { Vec::new() } else { self.directory.find(&target, clock_ms) };
         self.tell_node(node, Event::Found { node: target, descriptors });
     }
 }

@@ -141,10 +141,8 @@ impl SimNode {
         }
         let boot = BootId(self.chance.bytes());
         let opening = Opening { boot, incarnation: self.chance.number() };
-        let mut store = self
-            .disk
-            .open(tidings_core::schema::SCHEMA, opening)
-            .map_err(StartFailure::Open)?;
+        let mut store =
+            self.disk.open(tidings_core::schema::SCHEMA, opening).map_err(StartFailure::Open)?;
         let seed = self.chance.bytes();
         let now_ms = self.clock_ms(true_ms);
         let lineage = store.lineage().clone();

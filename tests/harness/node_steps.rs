@@ -96,8 +96,7 @@ impl World {
         let me = &mut self.nodes[node];
         me.step_planned = false;
         let clock_ms = me.clock_ms(now_ms);
-        let events: Vec<Event> =
-            (0..count).map_while(|_| me.inbox.pop_front()).collect();
+        let events: Vec<Event> = (0..count).map_while(|_| me.inbox.pop_front()).collect();
         let more = !me.inbox.is_empty();
         let early = self.request.broken == Some(Broken::AckBeforeCommit);
         let facts = BatchFacts::of(&events, clock_ms);
@@ -203,7 +202,8 @@ impl World {
                 self.oracle_node_to_peer(node, link, &frame)?;
                 self.node_sends_to_peer(node, link, &frame, body)?;
             }
-            Effect::CloseClient { conn: ConnId(link) } | Effect::ClosePeer { link: LinkId(link) } => {
+            Effect::CloseClient { conn: ConnId(link) }
+            | Effect::ClosePeer { link: LinkId(link) } => {
                 if let Some(side) = self.side_of(link, Machine::Node(node)) {
                     self.close_from(link, side);
                 }
@@ -321,10 +321,7 @@ pub fn draw_boundary(
 /// True for what the simulated disk does; anything else is a mistake of ours.
 #[must_use]
 pub fn is_disk_fault(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Crashed | StoreError::DiskFull { .. } | StoreError::Engine { .. }
-    )
+    matches!(error, StoreError::Crashed | StoreError::DiskFull { .. } | StoreError::Engine { .. })
 }
 
 fn broken_code(error: &FrameError) -> RefusalCode {

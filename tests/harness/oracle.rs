@@ -84,6 +84,8 @@ pub struct NodeGhost {
     pub notes: BTreeSet<Vec<u8>>,
     /// Devices that it knows.
     pub devices: BTreeSet<Vec<u8>>,
+    /// Envelopes that ever entered the outbox.
+    pub ever_out: BTreeSet<Eid>,
     /// How often each statement was queued here.
     pub queued: BTreeMap<Vec<u8>, u64>,
     /// How often an envelope was asked for or came again.
@@ -144,7 +146,8 @@ pub struct Oracle {
 }
 
 /// The rows of a node that must not change by themselves.
-pub type Rows = (BTreeSet<Eid>, BTreeMap<Vec<u8>, Eid>, BTreeMap<Vec<u8>, Eid>, BTreeSet<Eid>, usize);
+pub type Rows =
+    (BTreeSet<Eid>, BTreeMap<Vec<u8>, Eid>, BTreeMap<Vec<u8>, Eid>, BTreeSet<Eid>, usize);
 
 impl NodeGhost {
     /// What is to be compared between two moments of rest: envelopes on their way out, outbox,
@@ -190,6 +193,7 @@ impl Oracle {
         // What it had noted from others may be lost with it, and is told by nobody again.
         let owner = &self.devices;
         self.statuses.retain(|(id, _), _| owner.get(id) != Some(&device));
+        self.shown.retain(|(id, _), _| owner.get(id) != Some(&device));
         self.shown_up_to.retain(|(id, _, _), _| owner.get(id) != Some(&device));
         for written in self.written.values_mut().filter(|written| written.device == device) {
             written.maybe_lost = true;

@@ -46,7 +46,7 @@ pub const CANARY: &str = "a private message, number";
 
 const NAMES: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"];
 
-/// All people and devices of a world. Their nodes' ids are filled in by [`World::new`].
+/// All people and devices of a world.
 #[must_use]
 pub fn settle(
     request: &Request,

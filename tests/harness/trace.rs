@@ -30,7 +30,8 @@ impl Trace {
     /// Adds a line for people, made only if somebody reads it.
     pub fn say(&mut self, at_ms: u64, line: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
-            lines.push(format!("{:>10.3}  {}", (at_ms - crate::world::EPOCH_MS) as f64 / 1e3, line()));
+            let at_ms = at_ms - crate::world::EPOCH_MS;
+            lines.push(format!("{:>6}.{:03}  {}", at_ms / 1_000, at_ms % 1_000, line()));
         }
     }
 

@@ -113,9 +113,8 @@ impl World {
         let mut chance = Chance::new(seed, "world");
         let max = options.clock_offset_ms_max;
         let mut offset = || i64::try_from(chance.below(2 * max + 1)).unwrap_or(0) - max as i64;
-        let nodes: Vec<SimNode> = (0..options.nodes)
-            .map(|ix| SimNode::new(seed, ix, request.store, offset()))
-            .collect();
+        let nodes: Vec<SimNode> =
+            (0..options.nodes).map(|ix| SimNode::new(seed, ix, request.store, offset())).collect();
         let options_nodes = options.nodes;
         let (people, devices) = crate::people::settle(&request, &options, offset);
         Self {

@@ -24,6 +24,8 @@ pub struct BatchFacts {
     clock_ms: u64,
     /// Inbox number and copy that a device named, with its connection.
     received: BTreeSet<(u64, u64, CopyId)>,
+    /// Rows of statements that a peer named as taken, and of notes that a device did.
+    taken: BTreeSet<u64>,
     /// Envelopes that were asked for or that came.
     provoked: Vec<Eid>,
 }
@@ -35,8 +37,17 @@ impl BatchFacts {
         let mut facts = Self { clock_ms, ..Self::default() };
         for event in events {
             match event {
-                Event::Client { conn: ConnId(conn), input: ClientInput::Received { items, .. } } => {
+                Event::Client {
+                    conn: ConnId(conn),
+                    input: ClientInput::Received { items, .. },
+                } => {
                     facts.received.extend(items.iter().map(|(lsn, copy)| (*conn, *lsn, *copy)));
+                }
+                Event::Client { input: ClientInput::Noted { notes }, .. } => {
+                    facts.taken.extend(notes);
+                }
+                Event::Peer { input: PeerInput::StatementsTook { rows, .. }, .. } => {
+                    facts.taken.extend(rows);
                 }
                 Event::Peer { input: PeerInput::Audit { eids }, .. } => {
                     facts.provoked.extend(eids);
@@ -74,6 +85,8 @@ impl World {
         self.note_node_words(node, &changes)?;
         self.i3_all_or_none(node, &changes)?;
         self.i14_inbox_rows_stay(node, facts, &changes)?;
+        self.i14_statements_stay(facts, &changes)?;
+        self.i9_one_outbox_set(node, &changes)?;
         self.i16_seen_rows_stay(node, facts, &changes)?;
         self.i17_nothing_is_dropped_early(node, facts, &changes)?;
         self.i23_statements_beget_none(node, &changes)?;
@@ -89,8 +102,9 @@ impl World {
     pub fn reload_ghost(&mut self, node: usize) -> Result<(), Violation> {
         let Some(process) = &self.nodes[node].process else { return Ok(()) };
         let old = std::mem::take(&mut self.oracle.nodes[node]);
-        let (queued, provoked) = (old.queued, old.provoked);
-        let mut ghost = NodeGhost { restored: old.restored, provoked, ..NodeGhost::default() };
+        let (queued, provoked, ever_out) = (old.queued, old.provoked, old.ever_out);
+        let restored = old.restored;
+        let mut ghost = NodeGhost { restored, provoked, ever_out, ..NodeGhost::default() };
         let read = read_ghost(process.store.as_ref(), &mut ghost);
         ghost.queued = queued;
         self.oracle.nodes[node] = ghost;
@@ -117,8 +131,10 @@ impl World {
     fn statements_of(
         &self,
         row: &[u8],
-    ) -> Result<Vec<(Option<tidings_protocol::id::NodeId>, tidings_protocol::statement::Statement)>, Violation>
-    {
+    ) -> Result<
+        Vec<(Option<tidings_protocol::id::NodeId>, tidings_protocol::statement::Statement)>,
+        Violation,
+    > {
         let broken = |what: String| self.violated("rows", what);
         let proof: Proof = schema::decode(row).map_err(|error| broken(error.to_string()))?;
         let root: tidings_protocol::statement::BatchRoot =
@@ -137,8 +153,8 @@ impl World {
     fn i3_all_or_none(&self, node: usize, changes: &[Change]) -> Result<(), Violation> {
         for change in changes.iter().filter(|change| change.table == SUBMITS) {
             let Some(value) = &change.value else { continue };
-            let row: SubmitRow = schema::decode(value)
-                .map_err(|error| self.violated("rows", error.to_string()))?;
+            let row: SubmitRow =
+                schema::decode(value).map_err(|error| self.violated("rows", error.to_string()))?;
             for eid in row.eids {
                 let put = changes.iter().any(|other| {
                     (other.table == OUT || other.table == SEEN)
@@ -183,13 +199,43 @@ impl World {
                 facts.received.iter().any(|(_, at, named)| *at == lsn && *named == copy.copy)
             });
             let expired = seen.is_some_and(|seen| seen.expires_ms <= facts.clock_ms);
-            let removed = changes
-                .iter()
-                .any(|c| c.table == DEVICES && c.key == device && c.value.is_none());
+            let removed =
+                changes.iter().any(|c| c.table == DEVICES && c.key == device && c.value.is_none());
             if !named && !expired && !removed {
                 let name = self.name(Machine::Node(node));
-                let what = format!("{name} dropped {} from an inbox without a reason", short(&eid.0));
+                let what =
+                    format!("{name} dropped {} from an inbox without a reason", short(&eid.0));
                 return Err(self.violated("I14", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// I14, for what goes back: a statement or note disappears only when its receiver named its row,
+    /// or with its device. Checked on each delete of a row of `STATEMENTS` and `NOTES`. Worlds are
+    /// too short for the sweep of old statements.
+    fn i14_statements_stay(&self, facts: &BatchFacts, changes: &[Change]) -> Result<(), Violation> {
+        let removed = changes.iter().any(|c| c.table == DEVICES && c.value.is_none());
+        for change in changes.iter().filter(|c| c.table == STATEMENTS || c.table == NOTES) {
+            let lsn = schema::lsn_of(&change.key);
+            if change.value.is_none() && !facts.taken.contains(&lsn) && !removed {
+                let what = format!("row {lsn} of {} went before it was taken", change.table.name);
+                return Err(self.violated("I14", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// I9: however often a submission comes, its envelopes enter the outbox once. Checked on each new
+    /// row of `OUT`; a node that was put back to an older image has forgotten, and is passed over.
+    fn i9_one_outbox_set(&mut self, node: usize, changes: &[Change]) -> Result<(), Violation> {
+        for change in changes.iter().filter(|c| c.table == OUT && c.value.is_some()) {
+            let Some(eid) = Eid::from_slice(&change.key) else { continue };
+            let ghost = &mut self.oracle.nodes[node];
+            let is_new = !ghost.out.contains_key(&eid);
+            if is_new && !ghost.ever_out.insert(eid) && !ghost.restored {
+                let what = format!("{} entered an outbox twice", short(&eid.0));
+                return Err(self.violated("I9", what));
             }
         }
         Ok(())
@@ -234,9 +280,8 @@ impl World {
             };
             let Some(eid) = eid else { continue };
             let Some(row) = ghost.out.get(&eid) else { continue };
-            let ended = |copy: &schema::OutCopy| {
-                self.oracle.is_ended(&eid, &copy.copy, copy.device)
-            };
+            let ended =
+                |copy: &schema::OutCopy| self.oracle.is_ended(&eid, &copy.copy, copy.device);
             if row.expires_ms > facts.clock_ms && !row.copies.iter().all(ended) {
                 let name = self.name(Machine::Node(node));
                 let what = format!("{name} dropped {} before its end is proved", short(&eid.0));
@@ -310,8 +355,8 @@ impl World {
             let (Some(eid), Some(value)) = (Eid::from_slice(&change.key), &change.value) else {
                 continue;
             };
-            let row: OutRow = schema::decode(value)
-                .map_err(|error| self.violated("rows", error.to_string()))?;
+            let row: OutRow =
+                schema::decode(value).map_err(|error| self.violated("rows", error.to_string()))?;
             for copy in row.copies.iter().filter(|copy| copy.done.is_some()) {
                 let expired = row.expires_ms <= facts.clock_ms;
                 if !expired && !self.oracle.is_ended(&eid, &copy.copy, copy.device) {

@@ -89,8 +89,9 @@ impl World {
         Ok(())
     }
 
-    /// I4: a device shows a message at most once. Checked on each `Show` of a durable commit; a
-    /// device that was put back to an older image has a new id before it receives anything.
+    /// I4: a device shows a message at most once. Checked on each `Show` of a durable commit. A device
+    /// that was put back to an older image begins anew: it has forgotten what it showed, so that not
+    /// showing it again would lose it.
     fn i4_shown_once(&mut self, id: DeviceId, shown: &ShownMessage) -> Result<(), Violation> {
         let first = self.oracle.shown.insert((id, shown.message.msg), shown.clone());
         if first.is_some() {
@@ -102,7 +103,11 @@ impl World {
     }
 
     /// I5: what is shown was written by the person, on the device and to the person that it says.
-    fn i5_shown_as_written(&mut self, device: usize, shown: &ShownMessage) -> Result<(), Violation> {
+    fn i5_shown_as_written(
+        &mut self,
+        device: usize,
+        shown: &ShownMessage,
+    ) -> Result<(), Violation> {
         let name = self.name(Machine::Device(device));
         let token = shown.text.strip_prefix(CANARY).and_then(|rest| rest.trim().parse().ok());
         let written = token.and_then(|token: u64| self.oracle.written.get(&token).cloned());
@@ -110,8 +115,11 @@ impl World {
             return Err(self.violated("I5", format!("{name} shows what nobody wrote")));
         };
         let shower = self.devices[device].person;
-        let (reader, other) =
-            if shown.message.mine { (written.from, written.to) } else { (written.to, written.from) };
+        let (reader, other) = if shown.message.mine {
+            (written.from, written.to)
+        } else {
+            (written.to, written.from)
+        };
         let writer = self.oracle.devices.get(&shown.device);
         if reader != shower
             || shown.message.peer != self.address(other)
@@ -136,8 +144,8 @@ impl World {
             let skipped = shown.sequence.checked_sub(last).and_then(|step| step.checked_sub(1));
             // A commit in doubt may have shown some of them.
             let doubtful = self.oracle.maybe_numbers.get(&key);
-            let doubtful = doubtful
-                .map_or(0, |known| known.range(last..shown.sequence).count() as u64);
+            let doubtful =
+                doubtful.map_or(0, |known| known.range(last..shown.sequence).count() as u64);
             let fits = skipped.is_some_and(|skipped| {
                 (skipped.saturating_sub(doubtful)..=skipped).contains(&shown.missing)
             });

@@ -52,16 +52,25 @@ impl World {
             }
             let waiting = me.process.as_ref().map_or(0, |process| process.core.outbox_len());
             let was_restored = self.oracle.restored_devices.contains(&device);
-            if waiting > 0 && !me.stopped && !was_restored {
+            if waiting > 0 && !me.stopped && !was_restored && !self.was_closed(device) {
                 return Some(format!("{name} has {waiting} rows in its outbox"));
             }
         }
         self.oracle.written.values().find_map(|written| self.unfinished_message(written))
     }
 
+    /// Whether some node closed an envelope of this device: its sender is not told, by design, so that
+    /// the message stays at ✓ until it expires.
+    fn was_closed(&self, device: usize) -> bool {
+        self.oracle.node_words.iter().any(|((eid, _), claim)| {
+            *claim == Claim::Closed
+                && self.oracle.sent.get(eid).is_some_and(|sent| sent.device == device)
+        })
+    }
+
     fn unfinished_message(&self, written: &Written) -> Option<String> {
         let msg = written.message?;
-        if written.maybe_lost {
+        if written.maybe_lost || self.was_closed(written.device) {
             return None;
         }
         let statuses = self.oracle.statuses_of(written, msg);
@@ -114,6 +123,7 @@ impl World {
         match status {
             Some(Status::Failed(Some(Reason::Expired))) => self.options.short_life,
             Some(Status::Failed(_)) => self.options.liar,
+            Some(Status::Accepted | Status::AtDest) => self.was_closed(written.device),
             Some(_) | None => false,
         }
     }
@@ -141,7 +151,8 @@ impl World {
     /// behind each ✓✓ one of the very device. Checked on the evidence that running devices keep.
     fn i6_evidence_verifies(&self) -> Result<(), Violation> {
         for written in self.oracle.written.values() {
-            let (Some(msg), Some(process)) = (written.message, &self.devices[written.device].process)
+            let (Some(msg), Some(process)) =
+                (written.message, &self.devices[written.device].process)
             else {
                 continue;
             };
@@ -155,13 +166,15 @@ impl World {
             let own_node = self.nodes[self.devices[written.device].node].id;
             for view in views {
                 let proofs = || view.events.iter().filter_map(|event| event.proof.as_ref());
-                let checked: Vec<Checked> = proofs().filter_map(|proof| proof.check().ok()).collect();
+                let checked: Vec<Checked> =
+                    proofs().filter_map(|proof| proof.check().ok()).collect();
                 let says = |claim: Claim, by: &dyn Fn(&Checked) -> bool| {
                     checked.iter().any(|checked| {
                         by(checked) && checked.statements.iter().any(|(s, _)| s.claim == claim)
                     })
                 };
-                let by_device = |checked: &Checked| checked.root.signer.device() == Some(view.device);
+                let by_device =
+                    |checked: &Checked| checked.root.signer.device() == Some(view.device);
                 let by_node = |checked: &Checked| checked.root.signer.node == Some(own_node);
                 let is_proved = match view.status {
                     Status::Delivered => says(Claim::Delivered, &by_device),
@@ -237,9 +250,10 @@ impl World {
         let ways: Vec<(usize, usize)> = self.net.recorded.keys().copied().collect();
         for (from, to) in ways {
             for _ in 0..FRAMES {
-                let link = self.net.links_of(Machine::Node(to)).into_iter().find(|(id, side)| {
-                    self.net.links[id].ends[1 - side] == Machine::Node(from)
-                });
+                let link =
+                    self.net.links_of(Machine::Node(to)).into_iter().find(|(id, side)| {
+                        self.net.links[id].ends[1 - side] == Machine::Node(from)
+                    });
                 let Some((link, _)) = link else { continue };
                 let bytes = self.lie_chance.pick(&self.net.recorded[&(from, to)]).clone();
                 self.peer_frame_arrives(to, link, bytes);

@@ -63,9 +63,7 @@ impl World {
                 }
                 Ok(())
             }
-            PeerFrame::Deliver(_) => {
-                self.i20_windows_to_peers(node, link)
-            }
+            PeerFrame::Deliver(_) => self.i20_windows_to_peers(node, link),
             PeerFrame::User(user) => {
                 for bundle in &user.bundles {
                     self.i27_prekeys_are_handed_out_once(node, bundle)?;
@@ -136,7 +134,8 @@ impl World {
             return Ok(());
         }
         let name = self.name(Machine::Node(node));
-        Err(self.violated("I1", format!("{name} acknowledged {} before it was durable", short(&eid.0))))
+        Err(self
+            .violated("I1", format!("{name} acknowledged {} before it was durable", short(&eid.0))))
     }
 
     /// I8 and I9: one submission of one device always has the same envelopes, and each answer names
@@ -151,7 +150,8 @@ impl World {
         if first == eids {
             return Ok(());
         }
-        let what = format!("{} answers differ for one submission", self.name(Machine::Device(device)));
+        let what =
+            format!("{} answers differ for one submission", self.name(Machine::Device(device)));
         Err(self.violated("I9", what))
     }
 
@@ -178,7 +178,8 @@ impl World {
             return Ok(());
         }
         let late_ms = clock_ms - deliver.header.expires_ms;
-        Err(self.violated("I18", format!("{} was handed out {late_ms} ms late", short(&deliver.eid.0))))
+        Err(self
+            .violated("I18", format!("{} was handed out {late_ms} ms late", short(&deliver.eid.0))))
     }
 
     /// I20: what is pushed to a device and not answered stays within the window. Checked on each
