@@ -1,0 +1,46 @@
+//! `tidings demo`: three nodes as separate processes, two people, and every promise tried in turn.
+//! It tells what it sees and fails when anything is not as told. The parts are `server.rs` (a node's
+//! process), `person.rs` (somebody with a device) and `story.rs` (what happens).
+
+mod person;
+mod server;
+mod story;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::show;
+
+/// Watch messages travel between two nodes, wait, arrive, and come back as signed ticks.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  tidings demo
+  tidings demo --keep
+Everything runs on 127.0.0.1, in a folder of its own that is removed at the end unless --keep is set.")]
+pub(crate) struct Args {
+    /// Leave the nodes running at the end, until Ctrl-C, and say how to go on by hand.
+    #[arg(long)]
+    keep: bool,
+    /// Where the three nodes and the two people keep their data; a fresh folder by default.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let fresh = tempfile::Builder::new().prefix("tidings-demo-").tempdir();
+    let fresh = fresh.context("making a folder for the demo: name one with --dir")?;
+    let dir = args.dir.clone().unwrap_or_else(|| fresh.path().to_owned());
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("making {}: name another with --dir", dir.display()))?;
+    let told = show::block_on(story::tell(&dir, args.keep));
+    if told.is_err() || (args.keep && args.dir.is_none()) {
+        // What was left behind is what one looks at when something was not as told.
+        let kept = fresh.keep();
+        if args.dir.is_none() {
+            println!("everything is in {}", kept.display());
+        }
+    }
+    told
+}

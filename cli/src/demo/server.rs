@@ -1,0 +1,156 @@
+//! A node of the demo: its folder, its configuration, and its process, which may be stopped, killed
+//! and started again. Speaks to it as an administrator would.
+
+use std::{
+    net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tidings_node::{
+    admin_link::{AdminRequest, ask},
+    clock,
+    config::FILE_NAME,
+    keys,
+};
+use tidings_protocol::{client_frame::InviteSecret, id::NodeId};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+/// How long a node may take to start.
+const START: Duration = Duration::from_secs(30);
+/// How long a node may take to stop.
+const STOP: Duration = Duration::from_secs(15);
+
+/// A node and its process.
+pub(super) struct Server {
+    pub(super) name: &'static str,
+    pub(super) id: NodeId,
+    pub(super) folder: PathBuf,
+    pub(super) url: String,
+    child: Option<Child>,
+}
+
+/// A port that is free for both TCP and UDP.
+fn free_port() -> anyhow::Result<u16> {
+    for _ in 0..64 {
+        let tcp = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
+        let port = tcp.local_addr().context("looking for a free port")?.port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("looking for a port that is free for TCP and UDP: none was found in 64 tries")
+}
+
+impl Server {
+    /// Makes the keys and the configuration of a new node. `bootstrap` is the one address it knows.
+    pub(super) fn make(
+        dir: &Path,
+        name: &'static str,
+        bootstrap: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let folder = dir.join(name);
+        let id = keys::create(&folder, &[], clock::now_ms())?;
+        let [peers, clients, admin] = [free_port()?, free_port()?, free_port()?];
+        let known = bootstrap.map(|address| format!("\"{address}\"")).unwrap_or_default();
+        let config = format!(
+            "# Node {name} of the demo.\n\
+             data = \".\"\n\
+             listen_peers = [\"/ip4/127.0.0.1/udp/{peers}/quic-v1\", \"/ip4/127.0.0.1/tcp/{peers}\"]\n\
+             listen_clients = \"127.0.0.1:{clients}\"\n\
+             listen_admin = \"127.0.0.1:{admin}\"\n\
+             bootstrap = [{known}]\n\
+             allow_private_addresses = true\n\
+             ballast_mib = 1\n"
+        );
+        let path = folder.join(FILE_NAME);
+        std::fs::write(&path, config).with_context(|| format!("writing {}", path.display()))?;
+        let url = format!("ws://127.0.0.1:{clients}");
+        Ok(Self { name, id, folder, url, child: None })
+    }
+
+    /// Starts the process and waits until it says that it serves.
+    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
+        let program = std::env::current_exe().context("looking for the path of this program")?;
+        let log = self.folder.join("node.log");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("writing {}", log.display()))?;
+        let mut child = Command::new(program)
+            .args(["node", "--json", "--data"])
+            .arg(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", self.name))?;
+        let output = child.stdout.take().context("reading what the node says")?;
+        self.child = Some(child);
+        let mut lines = BufReader::new(output).lines();
+        let ready = tokio::time::timeout(START, lines.next_line()).await;
+        match ready {
+            Ok(Ok(Some(_))) => Ok(()),
+            Ok(Ok(None) | Err(_)) | Err(_) => {
+                bail!("{} did not start: see {}", self.name, self.folder.join("node.log").display())
+            }
+        }
+    }
+
+    /// Stops the process as an administrator would.
+    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            let pid = rustix::process::Pid::from_raw(id).context("the node's process id")?;
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+                .with_context(|| format!("telling {} to stop", self.name))?;
+        }
+        let status = tokio::time::timeout(STOP, child.wait()).await;
+        let status = status.with_context(|| format!("{} did not stop in time", self.name))?;
+        let status = status.with_context(|| format!("waiting for {}", self.name))?;
+        if status.success() { Ok(()) } else { bail!("{} ended with {status}", self.name) }
+    }
+
+    /// `kill -9`.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().await.with_context(|| format!("killing {}", self.name))
+    }
+
+    async fn ask(&self, request: &AdminRequest) -> anyhow::Result<Value> {
+        ask(&self.folder, request).await.with_context(|| format!("asking {}", self.name))
+    }
+
+    /// Where peers reach the node, `/p2p/` included.
+    pub(super) async fn address(&self) -> anyhow::Result<String> {
+        let status = self.ask(&AdminRequest::Status).await?;
+        let addresses = status.get("addresses").and_then(Value::as_array);
+        let first = addresses.and_then(|all| all.first()).and_then(Value::as_str);
+        Ok(first.with_context(|| format!("{} listens nowhere", self.name))?.to_owned())
+    }
+
+    /// How many envelopes wait for peers.
+    pub(super) async fn queued(&self) -> anyhow::Result<u64> {
+        let status = self.ask(&AdminRequest::Status).await?;
+        Ok(status.get("queued").and_then(Value::as_u64).unwrap_or(u64::MAX))
+    }
+
+    /// An invite for one account.
+    pub(super) async fn invite(&self) -> anyhow::Result<InviteSecret> {
+        let request = AdminRequest::Invite { uses: 1, life_ms: 600_000 };
+        let answer = self.ask(&request).await?;
+        answer
+            .get("secret")
+            .and_then(Value::as_str)
+            .and_then(InviteSecret::from_hex)
+            .context("the node's answer is no invite")
+    }
+}
