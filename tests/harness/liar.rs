@@ -130,6 +130,9 @@ impl World {
             self.oracle.sent.get(&eid).is_some_and(|sent| sent.destination == self.nodes[node].id);
         if is_its_own && node_id.is_some() && claim.is_terminal() {
             self.oracle.node_words.insert((eid, statement.copy), claim);
+            if claim == Claim::Closed {
+                self.oracle.closed.insert(eid);
+            }
         }
         let Some(proof) = Proof::sign(&[statement], &stance, &salt, &key) else { return };
         let rows = vec![self.lie_chance.number()];

@@ -119,6 +119,8 @@ pub struct Oracle {
     pub unproved: BTreeSet<(MsgId, DeviceId)>,
     /// Shown messages, by device and message.
     pub shown: BTreeMap<(DeviceId, MsgId), ShownMessage>,
+    /// Envelopes that a node closed.
+    pub closed: BTreeSet<Eid>,
     /// Messages that a failed commit would have shown.
     pub maybe_shown: BTreeSet<(DeviceId, MsgId)>,
     /// Their numbers: device, chat, writer.

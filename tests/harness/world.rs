@@ -35,7 +35,7 @@ const ACTIONS_MAX: u64 = 250_000;
 
 /// One thing that is planned.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// A batch of a node.
     NodeStep { node: usize, boot: u64 },
     /// A node's deadline.
@@ -73,7 +73,7 @@ pub struct World {
     /// What the seed expands to.
     pub options: Options,
     /// What is to come.
-    pub schedule: Schedule<Action>,
+    pub(crate) schedule: Schedule<Action>,
     /// Links.
     pub net: Network,
     /// The DHT.

@@ -62,10 +62,8 @@ impl World {
     /// Whether some node closed an envelope of this device: its sender is not told, by design, so that
     /// the message stays at ✓ until it expires.
     fn was_closed(&self, device: usize) -> bool {
-        self.oracle.node_words.iter().any(|((eid, _), claim)| {
-            *claim == Claim::Closed
-                && self.oracle.sent.get(eid).is_some_and(|sent| sent.device == device)
-        })
+        let mut closed = self.oracle.closed.iter().filter_map(|eid| self.oracle.sent.get(eid));
+        closed.any(|sent| sent.device == device)
     }
 
     fn unfinished_message(&self, written: &Written) -> Option<String> {
