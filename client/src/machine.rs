@@ -119,7 +119,7 @@ impl<S: Sealer> ClientCore<S> {
         let joined = identity.lists.len() > 1;
         vault.put(&mut rng, txn, SELF, ACCOUNT, &identity.to_row(joined))?;
         let prekeys = sealer.create_prekeys(now_ms)?;
-        let bytes = Bytes::from(prekeys.to_bytes()?.to_vec());
+        let bytes = Bytes::from(prekeys.to_bytes().to_vec());
         vault.put(&mut rng, txn, SELF, PREKEYS, &bytes)?;
         let own = PeerRow {
             node: identity.owner.node,
@@ -371,7 +371,7 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     pub(crate) fn save_prekeys(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
-        let bytes = self.prekeys.to_bytes().map_err(StoreError::work)?;
+        let bytes = self.prekeys.to_bytes();
         let bytes = Bytes::from(bytes.to_vec());
         self.put(txn, SELF, PREKEYS, &bytes)
     }

@@ -40,10 +40,17 @@ pub enum DecodeError {
 
 /// Encodes a wire value in its canonical form.
 #[must_use]
-#[expect(clippy::expect_used, reason = "a Vec takes every byte and wire types always serialise")]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
-    ciborium::into_writer(value, &mut out).expect("a wire value serialises into memory");
+    encode_with_room(value, 128)
+}
+
+/// Encodes with room for so many bytes from the start. For secrets: a buffer that has to grow leaves
+/// copies of them behind.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a Vec takes every byte and our types always serialise")]
+pub fn encode_with_room<T: Serialize>(value: &T, bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes);
+    ciborium::into_writer(value, &mut out).expect("a value serialises into memory");
     out
 }
 

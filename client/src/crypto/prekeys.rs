@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tidings_protocol::codec;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Age at which the signed and the ML-KEM pre-key are replaced: one week.
@@ -31,9 +32,6 @@ pub enum PrekeyError {
     /// The stored bytes are not pre-key secrets of this version.
     #[error("reading pre-key secrets")]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The record could not be written.
-    #[error("writing pre-key secrets")]
-    Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// More one-time pre-keys than [`ONE_TIME_MAX`].
     #[error("adding one-time pre-keys: {have} are there already")]
     TooMany {
@@ -122,13 +120,10 @@ impl PrekeySecrets {
     }
 
     /// Plain CBOR; encrypt it at rest.
-    ///
-    /// # Errors
-    /// `Encode`, which would be a bug here.
-    pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, PrekeyError> {
-        let mut bytes = Zeroizing::new(Vec::new());
-        ciborium::into_writer(self, &mut *bytes).map_err(|e| PrekeyError::Encode(e.into()))?;
-        Ok(bytes)
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // As much as the record may take, so that growing leaves no copies of keys behind.
+        Zeroizing::new(codec::encode_with_room(self, 64 * 1024))
     }
 
     /// The inverse of [`Self::to_bytes`].
@@ -136,8 +131,7 @@ impl PrekeySecrets {
     /// # Errors
     /// `Decode` when the bytes are damaged or of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PrekeyError> {
-        let secrets: Self =
-            ciborium::from_reader(bytes).map_err(|e| PrekeyError::Decode(e.into()))?;
+        let secrets: Self = codec::decode(bytes).map_err(|e| PrekeyError::Decode(e.into()))?;
         if secrets.version != VERSION {
             let what = format!("unknown version {}", secrets.version);
             return Err(PrekeyError::Decode(what.into()));

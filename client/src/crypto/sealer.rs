@@ -196,9 +196,6 @@ pub enum StateError {
     /// It does not decode.
     #[error("reading the sessions with a device")]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It does not encode; a bug here.
-    #[error("writing the sessions with a device")]
-    Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Starting a session failed.

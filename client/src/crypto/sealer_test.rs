@@ -168,7 +168,7 @@ fn a_replayed_handshake_is_refused_with_and_without_one_time_key() {
             bob.open(&a, &first).unwrap();
             // Even when all sessions were lost, and after a round trip of the keys.
             bob.state = None;
-            bob.keys = PrekeySecrets::from_bytes(&bob.keys.to_bytes().unwrap()).unwrap();
+            bob.keys = PrekeySecrets::from_bytes(&bob.keys.to_bytes()).unwrap();
             let error = bob.open(&a, &first).unwrap_err();
             assert!(matches!(error, OpenError::HandshakeReplayed), "{error:?}");
             assert_eq!(error.advice(), Advice::Acknowledge);

@@ -6,10 +6,14 @@
 //! ratchet key and the index are readable.
 
 use thiserror::Error;
+use tidings_protocol::codec;
 use vodozemac::olm::{
     DecryptionError, EncryptionError, Message, OlmMessage, Session, SessionPickle,
 };
 use zeroize::Zeroizing;
+
+/// Bytes that most sessions take at most.
+const SESSION_ROOM_BYTES: usize = 2_048;
 
 /// A session in memory.
 pub struct Ratchet(Session);
@@ -98,15 +102,10 @@ impl Ratchet {
     }
 
     /// Plain CBOR of vodozemac's pickle; encrypt it at rest.
-    ///
-    /// # Errors
-    /// A bug here or in vodozemac.
-    pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, RatchetCodecError> {
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // Room for a session in full, so that growing leaves no copies of keys behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(2_048));
-        ciborium::into_writer(&self.0.pickle(), &mut *bytes)
-            .map_err(|error| RatchetCodecError(error.into()))?;
-        Ok(bytes)
+        Zeroizing::new(codec::encode_with_room(&self.0.pickle(), SESSION_ROOM_BYTES))
     }
 
     /// The inverse of [`Self::to_bytes`].
@@ -115,7 +114,7 @@ impl Ratchet {
     /// When the bytes are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RatchetCodecError> {
         let pickle: SessionPickle =
-            ciborium::from_reader(bytes).map_err(|error| RatchetCodecError(error.into()))?;
+            codec::decode(bytes).map_err(|error| RatchetCodecError(error.into()))?;
         Ok(Self(Session::from_pickle(pickle)))
     }
 }

@@ -13,6 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
+use tidings_protocol::codec;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -74,7 +75,7 @@ impl Sessions {
             return Ok(Self { version: VERSION, list: Vec::new() });
         };
         let sessions: Self =
-            ciborium::from_reader(state).map_err(|error| StateError::Decode(error.into()))?;
+            codec::decode(state).map_err(|error| StateError::Decode(error.into()))?;
         if sessions.version == VERSION {
             Ok(sessions)
         } else {
@@ -82,11 +83,8 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn write(&self) -> Result<Vec<u8>, StateError> {
-        let mut bytes = Vec::with_capacity(4_096);
-        ciborium::into_writer(self, &mut bytes)
-            .map_err(|error| StateError::Encode(error.into()))?;
-        Ok(bytes)
+    pub(crate) fn write(&self) -> Vec<u8> {
+        codec::encode_with_room(self, 4_096)
     }
 
     pub(crate) fn front(&self) -> Option<&Slot> {

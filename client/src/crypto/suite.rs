@@ -94,10 +94,7 @@ pub trait Suite {
     fn decrypt(&self, ratchet: &mut Self::Ratchet, message: &[u8])
     -> Result<Vec<u8>, RatchetError>;
     /// To bytes.
-    ///
-    /// # Errors
-    /// A bug.
-    fn save(&self, ratchet: &Self::Ratchet) -> Result<Zeroizing<Vec<u8>>, RatchetCodecError>;
+    fn save(&self, ratchet: &Self::Ratchet) -> Zeroizing<Vec<u8>>;
     /// From bytes.
     ///
     /// # Errors
@@ -231,7 +228,7 @@ impl Suite for PqSuite {
         ratchet.decrypt(message)
     }
 
-    fn save(&self, ratchet: &Ratchet) -> Result<Zeroizing<Vec<u8>>, RatchetCodecError> {
+    fn save(&self, ratchet: &Ratchet) -> Zeroizing<Vec<u8>> {
         ratchet.to_bytes()
     }
 

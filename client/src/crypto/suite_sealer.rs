@@ -77,7 +77,7 @@ impl<S: Suite> SuiteSealer<S> {
         let is_used = |id: &[u8; 32]| keys.has_seen(id);
         let answered = self.suite.accept(me, them, &secrets, handshake, message, &is_used)?;
         let plaintext = unpad(answered.plaintext).map_err(|_| OpenError::Corrupt)?;
-        let ratchet = self.suite.save(&answered.ratchet).map_err(encode)?;
+        let ratchet = self.suite.save(&answered.ratchet);
 
         sessions.add(NewSlot {
             id,
@@ -130,7 +130,7 @@ impl<S: Suite> SuiteSealer<S> {
         let mut ratchet = self.suite.load(&slot.ratchet).map_err(decode)?;
         let padded = self.suite.decrypt(&mut ratchet, message).map_err(open_error)?;
         let plaintext = unpad(padded).map_err(|_| OpenError::Corrupt)?;
-        slot.ratchet = self.suite.save(&ratchet).map_err(encode)?.to_vec().into();
+        slot.ratchet = self.suite.save(&ratchet).to_vec().into();
         slot.chains.received(header);
         Ok(plaintext)
     }
@@ -182,7 +182,7 @@ impl<S: Suite> Sealer for SuiteSealer<S> {
         let mut sessions = Sessions::read(state.as_deref())?;
         check_owner(bundle, them)?;
         let begun = self.suite.initiate(me, them, bundle)?;
-        let ratchet = self.suite.save(&begun.ratchet).map_err(encode)?;
+        let ratchet = self.suite.save(&begun.ratchet);
         sessions.add(NewSlot {
             id: handshake_id(&begun.handshake),
             handshake: Some(begun.handshake),
@@ -191,7 +191,7 @@ impl<S: Suite> Sealer for SuiteSealer<S> {
             ratchet: &ratchet,
             now_ms,
         });
-        *state = Some(sessions.write()?);
+        *state = Some(sessions.write());
         Ok(())
     }
 
@@ -221,14 +221,14 @@ impl<S: Suite> Sealer for SuiteSealer<S> {
             | RatchetError::KeyGone { .. }
             | RatchetError::Gap { .. } => SealError::WeakKey,
         })?;
-        slot.ratchet = self.suite.save(&ratchet).map_err(encode)?.to_vec().into();
+        slot.ratchet = self.suite.save(&ratchet).to_vec().into();
         slot.sent_one();
         let sealed = Sealed {
             tag: *slot.send_tag,
             bytes: slot.frame(&message),
             handshake_pending: slot.handshake.is_some(),
         };
-        *state = sessions.write()?;
+        *state = sessions.write();
         Ok(sealed)
     }
 
@@ -255,14 +255,14 @@ impl<S: Suite> Sealer for SuiteSealer<S> {
                 let plaintext =
                     self.accept(me, &mut changed, them, &mut sessions, first, now_ms)?;
                 let session = sessions.front().map_or([0; 32], |slot| *slot.id);
-                *state = Some(sessions.write()?);
+                *state = Some(sessions.write());
                 *keys = changed;
                 return Ok(Opened { plaintext, session, is_new_session: true });
             }
         };
         let session = sessions.get_mut(position).map_or([0; 32], |slot| *slot.id);
         sessions.received_on(position, now_ms);
-        *state = Some(sessions.write()?);
+        *state = Some(sessions.write());
         Ok(Opened { plaintext, session, is_new_session: false })
     }
 
@@ -290,7 +290,7 @@ impl<S: Suite> Sealer for SuiteSealer<S> {
         }
         if pinned.is_none() {
             slot.their_key = Some(serde_bytes::ByteArray::new(key));
-            *state = sessions.write()?;
+            *state = sessions.write();
         }
         Ok(())
     }
@@ -323,10 +323,6 @@ impl<S: Suite> Sealer for SuiteSealer<S> {
     ) -> Result<Vec<u8>, IntroductionError> {
         self.suite.open_introduction(me, sealed)
     }
-}
-
-fn encode(error: RatchetCodecError) -> StateError {
-    StateError::Encode(error.0)
 }
 
 fn decode(error: RatchetCodecError) -> StateError {

@@ -62,11 +62,11 @@ impl Person {
 
     /// Checks on the way that a failure changes nothing.
     pub(crate) fn open(&mut self, them: &Party, sealed: &[u8]) -> Result<Opened, OpenError> {
-        let before = (self.state.clone(), self.keys.to_bytes().unwrap());
+        let before = (self.state.clone(), self.keys.to_bytes());
         let opened =
             self.sealer.open(&self.me, &mut self.keys, them, &mut self.state, sealed, self.now_ms);
         if opened.is_err() {
-            assert_eq!((self.state.clone(), self.keys.to_bytes().unwrap()), before);
+            assert_eq!((self.state.clone(), self.keys.to_bytes()), before);
         }
         opened
     }
