@@ -164,7 +164,7 @@ impl World {
         let link = LinkId(self.net.connect(own, other));
         let (own_id, other_id) =
             (self.nodes[node].peer_id.clone(), self.nodes[called].peer_id.clone());
-        self.trace.note(self.schedule.now_ms(), "link", node as u64, &[called as u8]);
+        self.trace.note(self.schedule.now_ms(), "link", node as u64, &called.to_be_bytes());
         self.tell_node(node, Event::PeerConnected { link, transport: other_id, dialer: true });
         self.tell_node(called, Event::PeerConnected { link, transport: own_id, dialer: false });
     }

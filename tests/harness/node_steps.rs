@@ -26,7 +26,7 @@ use crate::world::{Action, World};
 
 /// What happens at a commit boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Boundary {
+pub(crate) enum Boundary {
     /// Nothing.
     Fine,
     /// The commit fails.
@@ -303,7 +303,7 @@ impl World {
 }
 
 /// Draws what happens at a commit boundary; half of the crashes come before the commit.
-pub fn draw_boundary(
+pub(crate) fn draw_boundary(
     chance: &mut crate::chance::Chance,
     per_mille: u64,
     arm: impl FnOnce(CommitFault),
@@ -320,7 +320,7 @@ pub fn draw_boundary(
 
 /// True for what the simulated disk does; anything else is a mistake of ours.
 #[must_use]
-pub fn is_disk_fault(error: &StoreError) -> bool {
+pub(crate) fn is_disk_fault(error: &StoreError) -> bool {
     matches!(error, StoreError::Crashed | StoreError::DiskFull { .. } | StoreError::Engine { .. })
 }
 
@@ -333,7 +333,7 @@ fn broken_code(error: &FrameError) -> RefusalCode {
 
 /// The beginning of something's debug form.
 #[must_use]
-pub fn brief(what: &impl core::fmt::Debug) -> String {
+pub(crate) fn brief(what: &impl core::fmt::Debug) -> String {
     const CHARS_MAX: usize = 400;
     format!("{what:?}").chars().take(CHARS_MAX).collect()
 }

@@ -193,8 +193,7 @@ impl World {
     /// message comes after all that its writer had been shown before. Checked on whole conversations
     /// at the end. Not checked: devices that were put back to an older image.
     fn i11_i12_order(&self) -> Result<(), Violation> {
-        let mut orders: BTreeMap<(usize, usize, BTreeSet<MsgId>), (usize, Vec<MsgId>)> =
-            BTreeMap::new();
+        let mut orders: BTreeMap<Chat, Order> = BTreeMap::new();
         for device in 0..self.devices.len() {
             let me = &self.devices[device];
             let Some(process) = &me.process else { continue };
@@ -273,6 +272,11 @@ impl World {
         Ok(())
     }
 }
+
+/// Two people, by number, and the messages of their chat.
+type Chat = (usize, usize, BTreeSet<MsgId>);
+/// The device that shows them, and in which order.
+type Order = (usize, Vec<MsgId>);
 
 /// From this rank on a status is final.
 const FAILED_RANK: u8 = 4;

@@ -223,14 +223,19 @@ impl World {
         Ok(())
     }
 
-    /// I27: a node hands out each one-time pre-key at most once, also over restarts and restores.
-    /// Checked on each bundle that leaves a node.
+    /// I27: a node hands out each one-time pre-key of its own devices at most once, also over restarts
+    /// and restores. Checked on each bundle that leaves an honest home node.
     fn i27_prekeys_are_handed_out_once(
         &mut self,
         node: usize,
         bundle: &tidings_protocol::bundle::Bundle,
     ) -> Result<(), Violation> {
         let Some(one_time) = &bundle.one_time else { return Ok(()) };
+        let owner = self.oracle.devices.get(&bundle.device_id());
+        let is_home = owner.is_some_and(|device| self.devices[*device].node == node);
+        if !is_home || self.nodes[node].lies {
+            return Ok(());
+        }
         let handed_out = self.oracle.handed_out.entry((node, one_time.key.0)).or_default();
         *handed_out += 1;
         let times = *handed_out;
