@@ -91,7 +91,9 @@ impl Peer {
     /// Forgets what belongs to a link that is gone. What was sent and not answered is sent again.
     fn unlink(&mut self) {
         self.link = None;
-        let oldest = self.inflight.values().map(|(lsn, _)| *lsn).min();
+        // Also what was to be sent again later: forgotten here, nobody would come back to it.
+        let unanswered = self.inflight.values().map(|(lsn, _)| *lsn);
+        let oldest = unanswered.chain(self.resend.keys().copied()).min();
         self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
         self.inflight.clear();
         self.resend.clear();
