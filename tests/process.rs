@@ -1,0 +1,41 @@
+//! The real binary, as processes on this machine: killed, stopped, restored, starved and insulted.
+//! People are real devices in this process, over real WebSockets. Says nothing about speed.
+//!
+//! Every test has a folder of its own; when it fails, the folder stays and its path is printed: the
+//! nodes' logs are in `<node>/node.log`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test, whose helpers stand outside of its test functions"
+)]
+
+#[path = "process/backlog.rs"]
+mod backlog;
+#[path = "process/binary.rs"]
+mod binary;
+#[path = "process/canary.rs"]
+mod canary;
+#[path = "process/cluster.rs"]
+mod cluster;
+#[path = "process/configuration.rs"]
+mod configuration;
+#[path = "process/crashes.rs"]
+mod crashes;
+#[path = "process/failpoints.rs"]
+mod failpoints;
+#[path = "process/full_disk.rs"]
+mod full_disk;
+#[path = "process/hostile.rs"]
+mod hostile;
+#[path = "process/person.rs"]
+mod person;
+#[path = "process/restore.rs"]
+mod restore;
+#[path = "process/server.rs"]
+mod server;
+#[path = "process/stop.rs"]
+mod stop;

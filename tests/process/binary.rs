@@ -1,0 +1,73 @@
+//! The `tidings` binary beside this test: built once, run as a command. Knows no command's meaning.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// The binary, built by the same cargo into the same folder and profile as this test.
+pub(crate) fn path() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = std::env::current_exe().expect("the path of this test");
+        // <target>/<profile>/deps/process-<hash>
+        let profile_folder = test.ancestors().nth(2).expect("the profile's folder").to_owned();
+        let target = profile_folder.parent().expect("the target folder");
+        let profile = match profile_folder.file_name().and_then(OsStr::to_str) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = std::process::Command::new(cargo)
+            .args(["build", "--package", "tidings", "--bin", "tidings", "--profile", profile])
+            .arg("--target-dir")
+            .arg(target)
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+            .stdin(Stdio::null())
+            .output()
+            .expect("running cargo");
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "building the binary:\n{said}");
+        profile_folder.join("tidings")
+    })
+}
+
+/// The binary with arguments, and none of the settings of whoever runs the test.
+pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(path());
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    for name in ["TIDINGS_DATA", "TIDINGS_HOME", "TIDINGS_LOG", "TIDINGS_FAILPOINT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run<S: AsRef<OsStr>>(args: &[S]) -> Said {
+    let done = command(args).output().await.expect("running the binary");
+    Said {
+        code: done.status.code(),
+        out: String::from_utf8_lossy(&done.stdout).into_owned(),
+        err: String::from_utf8_lossy(&done.stderr).into_owned(),
+    }
+}
+
+/// Runs a command that must succeed, and reads its one line of JSON.
+pub(crate) async fn json<S: AsRef<OsStr>>(args: &[S]) -> Value {
+    let said = run(args).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    serde_json::from_str(&said.out).expect("one line of JSON")
+}

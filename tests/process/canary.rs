@@ -1,0 +1,59 @@
+//! What a node says about people: nothing, neither in its log nor in its metrics. Node ids are said:
+//! the own one in the log, peers' in the metrics, which `docs/operate.md` keeps inside.
+
+use std::fs;
+
+use crate::{
+    cluster::{Cluster, test},
+    server::Server,
+};
+
+/// A text that must be nowhere but at the two people.
+const CANARY: &str = "canary-6f1d2c-tweet";
+
+#[test]
+fn neither_logs_nor_metrics_name_people_or_hold_texts() {
+    test(async |dir| {
+        let mut cluster = Cluster::start_with(dir, &[("TIDINGS_LOG", "info")]).await;
+        cluster.send(CANARY, 20).await;
+        cluster.all_is_well().await;
+        // A rough life says more than a quiet one.
+        cluster.globex.kill().await;
+        cluster.send(CANARY, 20).await;
+        cluster.globex.start().await;
+        cluster.all_is_well().await;
+        for server in [&cluster.hub, &cluster.acme, &cluster.globex] {
+            let log = fs::read_to_string(server.log()).expect("reading a log");
+            assert!(log.contains("the node runs"), "{} logs nothing", server.name);
+            says_nothing(&cluster, server, &log, "log");
+            let metrics = server.page("/metrics").await;
+            assert!(metrics.contains("tidings_node{"), "{metrics}");
+            says_nothing(&cluster, server, &metrics, "metrics");
+        }
+        // The node's own files hold ciphertext.
+        for server in [&cluster.acme, &cluster.globex] {
+            let store = fs::read(server.folder.join("node.redb")).expect("reading a store");
+            let is_there = store.windows(CANARY.len()).any(|bytes| bytes == CANARY.as_bytes());
+            assert!(!is_there, "the store of {} holds a text", server.name);
+        }
+        cluster.end().await;
+    });
+}
+
+fn says_nothing(cluster: &Cluster, server: &Server, text: &str, what: &str) {
+    let secret = |name: &str| {
+        let key = fs::read_to_string(server.folder.join(name)).expect("reading a key");
+        key.trim().to_owned()
+    };
+    let mut forbidden = vec![CANARY.to_owned(), "alice".to_owned(), "bob".to_owned()];
+    forbidden.extend(["root.key", "operational.key", "sealing.key", "transport.key"].map(secret));
+    for other in [&cluster.hub, &cluster.acme, &cluster.globex] {
+        if what == "log" && other.id != server.id {
+            forbidden.push(other.id.to_text());
+        }
+    }
+    for word in forbidden {
+        let line = text.lines().find(|line| line.contains(&word));
+        assert_eq!(line, None, "the {what} of {} says {word:?}", server.name);
+    }
+}

@@ -1,0 +1,92 @@
+//! What a node says when it cannot start: which line, which file, what to do. Exit code 1.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use crate::{
+    binary::{self, Said},
+    cluster::{in_time, test},
+    server::{Server, text},
+};
+
+async fn refused(server: &Server) -> Said {
+    let args = ["node", "--json", "--data", text(&server.folder)];
+    let said = in_time("a node to refuse", binary::run(&args)).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    said
+}
+
+/// The refusal names all of these.
+async fn names(server: &Server, words: &[&str]) {
+    let said = refused(server).await;
+    for word in words {
+        assert!(said.err.contains(word), "{word:?} is not in {:?}", said.err);
+    }
+    assert!(!said.err.contains("panicked"), "{:?}", said.err);
+}
+
+#[test]
+fn a_wrong_line_is_named() {
+    test(async |dir| {
+        let server = Server::make("acme", dir.join("acme"), None, "").await;
+        // Seven lines stand before.
+        server.configure(None, "listen_peer = []\n");
+        names(&server, &["node.toml, line 8:", "unknown field `listen_peer`"]).await;
+        server.configure(None, "announce = [\"127.0.0.1:7400\"]\n");
+        names(&server, &["line 8:", "/quic-v1"]).await;
+        server.configure(Some("/ip4/127.0.0.1/tcp/7400"), "");
+        names(&server, &["line 5:", "/p2p/"]).await;
+        server.configure(None, "store_cache_mib = 0\n");
+        names(&server, &["line 8:", "from 1 to"]).await;
+        server.configure(None, "this is no toml\n");
+        names(&server, &["line 8:"]).await;
+        fs::write(server.folder.join("node.toml"), [0xff, 0xfe, 0x00]).expect("writing");
+        names(&server, &["node.toml"]).await;
+        fs::remove_file(server.folder.join("node.toml")).expect("removing");
+        names(&server, &["node.toml", "tidings init"]).await;
+        let said = binary::run(&["node", "--no-such-option"]).await;
+        assert_eq!(said.code, Some(2), "{said:?}");
+    });
+}
+
+#[test]
+fn wrong_keys_are_named() {
+    test(async |dir| {
+        let server = Server::make("acme", dir.join("acme"), None, "").await;
+        let key = server.folder.join("operational.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("chmod");
+        names(&server, &["operational.key", "chmod 600"]).await;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("chmod");
+        fs::write(&key, "not a key").expect("writing");
+        names(&server, &["operational.key is damaged"]).await;
+        fs::remove_file(&key).expect("removing");
+        names(&server, &["operational.key is missing", "backup"]).await;
+    });
+}
+
+#[test]
+fn a_damaged_store_is_refused() {
+    test(async |dir| {
+        let server = Server::make("acme", dir.join("acme"), None, "").await;
+        fs::write(server.folder.join("node.redb"), vec![7; 100_000]).expect("writing");
+        names(&server, &["node.redb"]).await;
+    });
+}
+
+#[test]
+fn one_folder_serves_one_process() {
+    test(async |dir| {
+        let mut first = Server::make("acme", dir.join("acme"), None, "").await;
+        first.start().await;
+        names(&first, &["node.redb is in use by another process"]).await;
+        // It has not harmed the one that runs.
+        assert_eq!(first.count("accounts").await, 0);
+        let mut second = Server::make("globex", dir.join("globex"), None, "").await;
+        second.ports[1] = first.ports[1];
+        second.configure(None, "");
+        names(&second, &["listen_clients", "another node"]).await;
+        let said = binary::run(&["admin", "status", "--data", text(&second.folder)]).await;
+        assert_eq!(said.code, Some(3), "{said:?}");
+        assert!(said.err.contains("no node runs in"), "{said:?}");
+        first.stop().await;
+    });
+}
