@@ -30,6 +30,8 @@ const SETUP_MS_MAX: u64 = 10 * 60_000;
 pub const HEALING_MS_MAX: u64 = 4 * 3_600_000;
 /// How often the healed world is asked whether it is done.
 const QUIET_CHECK_MS: u64 = 10_000;
+/// Rest that must last: devices hold messages back for five seconds when earlier ones are missing.
+const SETTLED_MS: u64 = 20_000;
 /// A world in which more than this happens does not come to rest; most need a few thousand.
 const ACTIONS_MAX: u64 = 250_000;
 
@@ -90,6 +92,8 @@ pub struct World {
     pub trace: Trace,
     /// Faults happen.
     pub faults_on: bool,
+    /// When the faults stopped; 0 before.
+    pub healed_at_ms: u64,
     /// How much has happened.
     pub actions: u64,
     /// What people are still going to do.
@@ -129,6 +133,7 @@ impl World {
             oracle: Oracle::new(options_nodes),
             trace: Trace::new(request.trace),
             faults_on: false,
+            healed_at_ms: 0,
             actions: 0,
             acts_planned: 0,
             net_chance: Chance::new(seed, "network"),
@@ -150,16 +155,19 @@ impl World {
         let end_ms = self.now_ms() + self.options.safety_ms;
         self.run_until(end_ms)?;
         self.heal();
+        self.healed_at_ms = self.now_ms();
+        let mut quiet_ms = 0;
         let deadline_ms = self.now_ms() + HEALING_MS_MAX;
         loop {
             let pause_ms = self.now_ms() + QUIET_CHECK_MS;
             self.run_until(pause_ms)?;
             match self.unfinished() {
-                None => break,
+                None if quiet_ms >= SETTLED_MS => break,
+                None => quiet_ms += QUIET_CHECK_MS,
                 Some(what) if self.now_ms() >= deadline_ms => {
                     return Err(self.violated("I35", what));
                 }
-                Some(_) => {}
+                Some(_) => quiet_ms = 0,
             }
         }
         self.check_end()

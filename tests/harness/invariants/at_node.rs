@@ -233,7 +233,8 @@ impl World {
         let Some(one_time) = &bundle.one_time else { return Ok(()) };
         let owner = self.oracle.devices.get(&bundle.device_id());
         let is_home = owner.is_some_and(|device| self.devices[*device].node == node);
-        if !is_home || self.nodes[node].lies {
+        // A liar repeats answers to those who gave them, who pass them on.
+        if !is_home || self.options.liar {
             return Ok(());
         }
         let handed_out = self.oracle.handed_out.entry((node, one_time.key.0)).or_default();
