@@ -162,16 +162,18 @@ impl<S: Sealer> ClientCore<S> {
         if row.lists.last().is_some_and(|known| known == signed) {
             return Ok(Learnt::Nothing);
         }
+        // A list of somebody else is no news of this peer, least of all a new account key, for which
+        // everything that is meant for the peer would wait.
+        if signed.peek().is_ok_and(|list| (list.node, &list.name) != (row.node, &row.name)) {
+            self.warn(Warning::BadList(row.peer()));
+            return Ok(Learnt::Nothing);
+        }
         let checked = if row.lists.is_empty() {
             CheckedList::first_seen(signed)
         } else {
             newest(&row.lists).map_err(StoreError::work)?.then(signed)
         };
         match checked {
-            Ok(new) if (new.list.node, &new.list.name) != (row.node, &row.name) => {
-                self.warn(Warning::BadList(row.peer()));
-                Ok(Learnt::Nothing)
-            }
             Ok(_) => Ok(Learnt::Newer),
             Err(DeviceListError::OtherAccount) => {
                 if row.offered.as_ref() != Some(signed) {
