@@ -123,7 +123,7 @@ fn nonsense_of_devices_is_refused_with_a_reason() {
             (
                 "too soon",
                 vec![frame_of(&ClientFrame::Ping(Ping { number: 1 }))],
-                RefusalCode::Malformed,
+                RefusalCode::NotAuthorised,
             ),
             ("unknown, then a text", vec![unknown(), Message::text("")], RefusalCode::Malformed),
             (

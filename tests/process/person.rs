@@ -121,6 +121,9 @@ impl Person {
         let Device { handle, stop, mut task } = self.device.take().expect("a running device");
         task.shutdown().await;
         drop((handle, stop));
+        // The tasks are told to end, and let go of the store a moment later.
+        let is_free = async || Driver::open(&self.place).is_ok();
+        until("a crashed device to let go of its store", is_free).await;
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {

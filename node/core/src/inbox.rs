@@ -59,9 +59,10 @@ impl Core {
         {
             let done = match self.recipient(target, &mut lists, txn)? {
                 Ok(device) => {
+                    // Counted before the row is there: the first count reads the rows.
+                    *self.inbox_count(&device, txn)? += 1;
                     let row = InboxRow { eid: envelope.eid, target: place };
                     schema::put(txn, INBOX, &device_key(&device, lsn), &row)?;
-                    *self.inbox_count(&device, txn)? += 1;
                     self.batch.devices.insert(device);
                     is_anybody_away |= !self.online.contains_key(&device);
                     waiting = true;
