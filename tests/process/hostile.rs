@@ -145,8 +145,11 @@ fn nonsense_of_devices_is_refused_with_a_reason() {
     });
 }
 
+/// What is wrong, how it is made wrong, and the answer.
+type Insult = (&'static str, fn(&mut ClientHello), RefusalCode);
+
 async fn wrong_hellos(server: &Server) {
-    let hellos: [(&str, fn(&mut ClientHello), RefusalCode); 3] = [
+    let hellos: [Insult; 3] = [
         ("version", |hello| hello.version += 1, RefusalCode::Version),
         ("node", |hello| hello.node = NodeId([9; 32]), RefusalCode::WrongNode),
         ("signature", |_| {}, RefusalCode::NotAuthorised),
