@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// The message's id, as `send` printed it.
     #[arg(value_parser = parse_msg)]
     message: MsgId,
-    /// The file [default: `<message>.evidence`].
+    /// The file; by default the id of the message and `.evidence`.
     #[arg(long)]
     out: Option<PathBuf>,
     #[command(flatten)]
