@@ -6,6 +6,7 @@ use std::{path::Path, time::Duration};
 use tidings_client::event::Status;
 
 use crate::{
+    binary,
     person::Person,
     server::{Server, until},
 };
@@ -50,6 +51,8 @@ impl Drop for Folder {
 
 /// Runs a test on a runtime of its own, within its time.
 pub(crate) fn test(body: impl AsyncFnOnce(&Path)) {
+    // Building the binary takes what it takes; the test's time begins afterwards.
+    binary::path();
     let folder = Folder::new();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
