@@ -9,6 +9,7 @@ mod compose;
 mod content_in;
 
 pub mod crypto;
+mod delegations;
 mod devices;
 #[cfg(feature = "driver")]
 pub mod driver;

@@ -27,6 +27,7 @@ impl<S: Sealer> ClientCore<S> {
         now_ms: u64,
         notes: &Notes,
     ) -> Result<(), StoreError> {
+        self.keep_delegations(txn, now_ms, notes)?;
         for proof in &notes.proofs {
             self.take_proof(txn, now_ms, proof)?;
         }

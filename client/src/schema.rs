@@ -27,6 +27,8 @@ pub const COPIES: Table = Table::new("copies");
 pub const ENVELOPES: Table = Table::new("envelopes");
 /// Envelope id ‖ hash of the proof → a statement that came before the envelope it is about.
 pub const ORPHANS: Table = Table::new("orphans");
+/// Keyed hash of a node id ‖ serial → another node's delegation, checked when it came.
+pub const DELEGATIONS: Table = Table::new("delegations");
 /// Minute of creation (u32) ‖ copy id → what was answered: [`crate::rows::SeenRow`].
 pub const SEEN: Table = Table::new("seen");
 /// Chat id ‖ device id ‖ sequence → key of a message that waits for the ones before it.
@@ -36,8 +38,21 @@ pub const HELD: Table = Table::new("held");
 pub const SCHEMA: Schema = Schema {
     version: 1,
     tables: &[
-        SELF, PEERS, DEVICES, TAGS, SENDERS, MESSAGES, STATUS, OUTBOX, SEALED, COPIES, ENVELOPES,
-        ORPHANS, SEEN, HELD,
+        SELF,
+        PEERS,
+        DEVICES,
+        TAGS,
+        SENDERS,
+        MESSAGES,
+        STATUS,
+        OUTBOX,
+        SEALED,
+        COPIES,
+        ENVELOPES,
+        ORPHANS,
+        SEEN,
+        HELD,
+        DELEGATIONS,
     ],
     migrations: &[],
 };

@@ -9,6 +9,7 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     crypto::Sealer,
+    delegations::Standing,
     event::{ClientEffect, MessageRef, Status},
     machine::ClientCore,
     rows::{CopyRow, EnvelopeRow, PeerKey, StatusEvent, StatusRow, status_key},
@@ -48,7 +49,8 @@ impl<S: Sealer> ClientCore<S> {
         let Some(envelope) = self.get::<EnvelopeRow>(txn, ENVELOPES, &statement.eid.0)? else {
             return Ok(Applied::Unknown);
         };
-        let Judged::Allowed { key_checked } = self.judge(statement, root, &envelope) else {
+        let judged = self.judge(txn, statement, root, &envelope)?;
+        let Judged::Allowed { key_checked } = judged else {
             return Ok(Applied::No);
         };
         let copies = match statement.copy {
@@ -80,17 +82,23 @@ impl<S: Sealer> ClientCore<S> {
     /// Who may say what: a device about its own copy (its id is the hash of its key), the
     /// destination about the envelope, the own node about acceptance and expiry, anybody that he
     /// holds it.
-    fn judge(&self, statement: &Statement, root: &BatchRoot, envelope: &EnvelopeRow) -> Judged {
+    fn judge(
+        &self,
+        txn: &dyn Txn,
+        statement: &Statement,
+        root: &BatchRoot,
+        envelope: &EnvelopeRow,
+    ) -> Result<Judged, StoreError> {
         let Some(node) = root.signer.node else {
             // Which device is checked for each copy. A device speaks of one copy, never of all.
-            return match statement.copy {
+            return Ok(match statement.copy {
                 Some(_) => Judged::Allowed { key_checked: true },
                 None => Judged::Refused,
-            };
+            });
         };
         let own = node == self.settings.node;
         if own && !self.is_own_node_key(root) {
-            return Judged::Refused;
+            return Ok(Judged::Refused);
         }
         let allowed = match statement.claim {
             Claim::Accepted => own,
@@ -99,8 +107,15 @@ impl<S: Sealer> ClientCore<S> {
             Claim::Failed => own || node == envelope.destination,
             Claim::Delivered | Claim::Undecryptable | Claim::Read => false,
         };
-        // The keys of foreign nodes are not known here; `verify` checks them against a delegation.
-        if allowed { Judged::Allowed { key_checked: own } } else { Judged::Refused }
+        if !allowed {
+            return Ok(Judged::Refused);
+        }
+        let standing = if own { Standing::Proved } else { self.standing(txn, root, statement)? };
+        Ok(match standing {
+            Standing::Proved => Judged::Allowed { key_checked: true },
+            Standing::Open => Judged::Allowed { key_checked: false },
+            Standing::Contradicted => Judged::Refused,
+        })
     }
 
     fn is_own_node_key(&self, root: &BatchRoot) -> bool {
@@ -195,18 +210,26 @@ impl<S: Sealer> ClientCore<S> {
     }
 }
 
-/// Adds an event unless the same claim by the same signer is there. True when it was added.
+/// Adds an event unless the same claim by the same signer is there. True when it was added, or when
+/// its signer is proved now and was not before.
 fn add(row: &mut StatusRow, event: StatusEvent) -> bool {
-    let known = row
-        .events
-        .iter()
-        .any(|e| e.claim == event.claim && e.key == event.key && e.until_ms == event.until_ms);
+    let is_same = |e: &&mut StatusEvent| {
+        e.claim == event.claim && e.key == event.key && e.until_ms == event.until_ms
+    };
+    let known = row.events.iter_mut().find(is_same);
+    if let Some(known) = known {
+        let is_news = event.key_checked && !known.key_checked;
+        if is_news {
+            *known = event;
+        }
+        return is_news;
+    }
     let unchecked = row.events.iter().filter(|e| !e.key_checked).count();
     let room = event.key_checked || unchecked < UNCHECKED_EVENTS_MAX;
-    if !known && room {
+    if room {
         row.events.push(event);
     }
-    !known && room
+    room
 }
 
 /// A failure that this device knows by itself.

@@ -3,7 +3,10 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 use serde::{Serialize, de::DeserializeOwned};
-use tidings_protocol::{codec, id::hash};
+use tidings_protocol::{
+    codec,
+    id::{NodeId, hash},
+};
 use tidings_store::{StoreError, Table, Txn};
 use zeroize::Zeroizing;
 
@@ -28,6 +31,11 @@ impl Vault {
     /// The key of a peer's rows.
     pub(crate) fn peer(&self, peer: &Peer) -> PeerKey {
         PeerKey(hash("peer row", &[&self.peer_key, &peer.node.0, peer.name.as_str().as_bytes()]).0)
+    }
+
+    /// The key of a node's rows.
+    pub(crate) fn node(&self, node: &NodeId) -> [u8; 32] {
+        hash("node row", &[&self.peer_key, &node.0]).0
     }
 
     pub(crate) fn get<T: DeserializeOwned>(

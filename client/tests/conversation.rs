@@ -75,7 +75,7 @@ fn many_messages_both_ways_keep_their_order() {
 fn every_tick_is_a_proof_that_verifies_offline() {
     use tidings_protocol::{
         codec,
-        evidence::{Doubt, Evidence, ProvedSigner, TrustRoots, verify},
+        evidence::{Evidence, ProvedSigner, TrustRoots, verify},
         statement::Claim,
     };
     use tidings_store::Store as _;
@@ -108,8 +108,8 @@ fn every_tick_is_a_proof_that_verifies_offline() {
         finding.verdict.clone()
     };
     assert_eq!(verdict(Claim::Accepted), Ok(ProvedSigner::Node(world.node(1))));
-    // Alice's device does not know the keys of Bob's node; its root key's delegation would prove it.
-    assert_eq!(verdict(Claim::AtDest), Err(Doubt::NoDelegation));
+    // The delegation of Bob's node came along with its statement.
+    assert_eq!(verdict(Claim::AtDest), Ok(ProvedSigner::Node(world.node(2))));
     for claim in [Claim::Delivered, Claim::Read] {
         let Ok(ProvedSigner::Device { device, name, .. }) = verdict(claim) else {
             panic!("{findings:?}");

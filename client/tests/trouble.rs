@@ -21,7 +21,7 @@ use tidings_client::{
 use tidings_protocol::{
     client_frame::{ClientFrame, NodeFrame},
     refusal::RefusalCode,
-    statement::{Claim, Reason},
+    statement::{Claim, Reason, Statement},
 };
 use tidings_store::Store as _;
 
@@ -395,7 +395,7 @@ fn forged_statements_move_nothing() {
         assert_eq!(deliver.header, head.header);
         deliver.eid
     };
-    let claim = |claim| tidings_protocol::statement::Statement {
+    let claim = |claim| Statement {
         claim,
         eid,
         copy: None,
@@ -419,6 +419,35 @@ fn forged_statements_move_nothing() {
     world.nodes.get_mut(&away).unwrap().hold_inbox = false;
     world.run();
     assert_eq!(world.status(alice, &message), [Status::Delivered]);
+}
+
+#[test]
+fn the_own_node_cannot_speak_for_another_whose_delegation_is_known() {
+    let (mut world, alice, bob) = pair();
+    world.send(alice, bob, "this brings the delegation of bob's node");
+    world.run();
+    let away = world.devices[bob].peer.node;
+    world.nodes.get_mut(&away).unwrap().hold_inbox = true;
+    let message = world.send(alice, bob, "hello");
+    world.run();
+    let id = world.devices[bob].core.device_id();
+    let eid = world.nodes[&away].inbox[&id].values().next().unwrap().0.eid;
+    let failed = Statement {
+        claim: Claim::Failed,
+        eid,
+        copy: None,
+        at_ms: world.now_ms,
+        reason: None,
+        until_ms: None,
+    };
+    let own = world.node(1);
+    world.say_for(away, own, &failed);
+    world.run();
+    assert_eq!(world.status(alice, &message), [Status::AtDest]);
+    assert_eq!(world.devices[alice].core.counters().bad_statements, 1);
+    world.say(away, &failed);
+    world.run();
+    assert_eq!(world.status(alice, &message), [Status::Failed(None)]);
 }
 
 #[test]

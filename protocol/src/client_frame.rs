@@ -6,6 +6,7 @@ use crate::{
     address::UserName,
     bundle::{Bundle, PrekeyUpload},
     codec::{wire_bytes, wire_struct, wire_union},
+    descriptor::Delegation,
     device_list::DeviceList,
     envelope::{EnvelopeHead, Header, Target},
     hello::{Challenge, ClientHello, Mark, Welcome},
@@ -208,6 +209,8 @@ wire_struct! {
         0 => notes: Vec<u64>,
         /// The statements.
         1 => proofs: Vec<Proof>,
+        /// Who may sign for the other nodes whose statements stand here, as far as the node knows.
+        2 => delegations: Vec<Signed<Delegation>>,
     }
 }
 

@@ -283,6 +283,12 @@ impl Proof {
         Ok(Checked { root, statements })
     }
 
+    /// The node that the root names, before anything is checked; `None` for a device's.
+    #[must_use]
+    pub fn claimed_node(&self) -> Option<NodeId> {
+        codec::decode::<BatchRoot>(&self.root).ok()?.signer.node
+    }
+
     fn alone(&self, leaf: &Leaf) -> Self {
         Self { root: self.root.clone(), signature: self.signature, leaves: vec![leaf.clone()] }
     }

@@ -165,8 +165,13 @@ impl FakeNode {
     }
 
     pub(crate) fn sign(&self, statements: &[Statement]) -> Proof {
+        self.sign_for(self.id, statements)
+    }
+
+    /// Signs with the own key in the name of a node.
+    pub(crate) fn sign_for(&self, node: NodeId, statements: &[Statement]) -> Proof {
         let key = self.op.public();
-        let signer = Signer { key, node: Some(self.id), version: 1 };
+        let signer = Signer { key, node: Some(node), version: 1 };
         let incarnation = self.incarnation + u64::from(self.wrong_incarnation);
         let stance = Stance { signer, incarnation, boot: self.boot };
         Proof::sign(statements, &stance, &[7; 32], &self.op).unwrap()
@@ -495,7 +500,10 @@ impl<S: TestSealer> World<S> {
                 continue;
             }
             let id = device.hello.as_ref().unwrap().device;
-            let node = self.nodes.get_mut(&device.peer.node).unwrap();
+            let home = device.peer.node;
+            let foreign: Vec<_> =
+                self.nodes.values().filter(|node| node.id != home).map(delegation).collect();
+            let node = self.nodes.get_mut(&home).unwrap();
             let mut frames = Vec::new();
             if !node.hold_inbox {
                 for (deliver, body) in node.inbox.entry(id).or_default().values() {
@@ -506,7 +514,8 @@ impl<S: TestSealer> World<S> {
                 let notes = node.notes.entry(id).or_default();
                 if !notes.is_empty() {
                     let proofs = Proof::merge(notes.values().cloned().collect());
-                    let notes = Notes { notes: notes.keys().copied().collect(), proofs };
+                    let notes = notes.keys().copied().collect();
+                    let notes = Notes { notes, proofs, delegations: foreign.clone() };
                     frames.push((NodeFrame::Notes(notes), Bytes::new()));
                 }
             }

@@ -248,7 +248,12 @@ impl<S: TestSealer> World<S> {
 
     /// A node's statement about an envelope goes to those who sent it.
     pub(crate) fn say(&mut self, node: NodeId, statement: &Statement) {
-        let proof = self.nodes[&node].sign(core::slice::from_ref(statement));
+        self.say_for(node, node, statement);
+    }
+
+    /// The same in the name of a node, by the key of one that may be another.
+    pub(crate) fn say_for(&mut self, node: NodeId, signer: NodeId, statement: &Statement) {
+        let proof = self.nodes[&signer].sign_for(node, core::slice::from_ref(statement));
         note(&mut self.nodes, &self.origins, statement, proof);
     }
 }

@@ -1,11 +1,15 @@
 //! Statements on their way: from own devices and from here to peers, from peers to own devices.
 //! Durable at each hop, checked at each hop, and none begets another.
 
+use std::collections::BTreeMap;
+
 use tidings_protocol::{
     client_frame::{NodeFrame, Notes},
+    descriptor::Delegation,
     id::{DeviceId, NodeId},
     limits,
     peer_frame::{PeerFrame, Statements},
+    signed::Signed,
     statement::{BatchRoot, Checked, Claim, Proof, Statement},
 };
 use tidings_store::{StoreError, Txn, prefix_end};
@@ -138,7 +142,7 @@ impl Core {
             }
             let (number, cursor) = (peer.number, peer.statements_cursor);
             let rows = range_from(txn, STATEMENTS, &number.to_be_bytes(), cursor, max)?;
-            let Some((numbers, proofs)) = pack(&rows)? else { return Ok(()) };
+            let Some((numbers, proofs)) = pack(&rows, |_| 0)? else { return Ok(()) };
             if self.is_sabotaged(Sabotage::ForgetStatementOnSend) {
                 for lsn in &numbers {
                     txn.delete(STATEMENTS, &peer_key(number, *lsn))?;
@@ -186,12 +190,30 @@ impl Core {
             }
             let cursor = greeted.notes_cursor;
             let rows = range_from(txn, NOTES, device.as_bytes(), cursor, max)?;
-            let Some((notes, proofs)) = pack(&rows)? else { return Ok(()) };
+            let mut named = BTreeMap::new();
+            let packed = pack(&rows, |proof| self.name_signer(proof, &mut named))?;
+            let Some((notes, proofs)) = packed else { return Ok(()) };
+            let delegations = named.into_values().collect();
             let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
             greeted.notes_cursor = notes.last().map_or(cursor, |last| last + 1);
             greeted.noted.extend(&notes);
-            self.tell_client(conn, NodeFrame::Notes(Notes { notes, proofs }));
+            self.tell_client(conn, NodeFrame::Notes(Notes { notes, proofs, delegations }));
         }
+    }
+
+    /// Adds what shows that another node's root key appointed the key under a proof, if that is known.
+    /// The bytes that it takes.
+    fn name_signer(
+        &self,
+        proof: &Proof,
+        named: &mut BTreeMap<NodeId, Signed<Delegation>>,
+    ) -> usize {
+        let Some(node) = proof.claimed_node().filter(|node| *node != self.node) else { return 0 };
+        let known = self.peers.get(&node).and_then(|peer| peer.descriptor.as_ref());
+        let Some((descriptor, _)) = known.filter(|_| !named.contains_key(&node)) else { return 0 };
+        let bytes = descriptor.delegation.signed_bytes().len() + 80;
+        named.insert(node, descriptor.delegation.clone());
+        bytes
     }
 
     pub(crate) fn on_noted(
@@ -227,18 +249,23 @@ impl Core {
 /// Numbers of rows, and the proofs in them.
 type Packed = (Vec<u64>, Vec<Proof>);
 
-/// Numbers and merged proofs of as many rows as fit into a frame; `None` for no rows.
-fn pack(rows: &[tidings_store::Row]) -> Result<Option<Packed>, StoreError> {
+/// Numbers and merged proofs of as many rows as fit into a frame; `None` for no rows. `beside` says
+/// how many bytes must go along with a proof.
+fn pack(
+    rows: &[tidings_store::Row],
+    mut beside: impl FnMut(&Proof) -> usize,
+) -> Result<Option<Packed>, StoreError> {
     let mut numbers = Vec::with_capacity(rows.len());
     let mut proofs = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for (key, value) in rows {
-        bytes += value.len() + 16;
+        let proof = schema::decode::<Proof>(value)?;
+        bytes += value.len() + 16 + beside(&proof);
         if bytes > PROOFS_BYTES_MAX && !numbers.is_empty() {
             break;
         }
         numbers.push(lsn_of(key));
-        proofs.push(schema::decode::<Proof>(value)?);
+        proofs.push(proof);
     }
     Ok((!numbers.is_empty()).then(|| (numbers, Proof::merge(proofs))))
 }

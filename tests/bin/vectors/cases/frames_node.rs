@@ -14,7 +14,7 @@ use tidings_protocol::{
 use super::{
     Case,
     cast::{
-        accepted, bundle, delivered, fill, head, header, ids, list_0, list_1, mark, one_time,
+        accepted, bundle, delivered, descriptor, fill, head, header, ids, list_0, list_1, mark, one_time,
         signed_list,
     },
     cbor,
@@ -75,7 +75,11 @@ fn answers() -> Vec<Sample> {
 fn pushes() -> Vec<Sample> {
     let deliver =
         Deliver { inbox: 7, eid: ids().0, header: header(), target: head().targets[1].clone() };
-    let notes = Notes { notes: vec![3, 4], proofs: vec![accepted(), delivered()] };
+    let notes = Notes {
+        notes: vec![3, 4],
+        proofs: vec![accepted(), delivered()],
+        delegations: vec![descriptor().delegation],
+    };
     let goaway = Goaway { after_ms: 500, refusal: Refusal::from(RefusalCode::Draining) };
     vec![
         ("deliver", "A copy.", NodeFrame::Deliver(deliver)),
