@@ -69,6 +69,8 @@ impl<S: Sealer> ClientCore<S> {
         if let Some(seen) = self.get::<SeenRow>(txn, SEEN, &key)? {
             self.counters.duplicates += 1;
             self.answer(deliver, copy, seen.claim, seen.at_ms);
+            // The answer names this batch's commit, so there has to be one.
+            self.node_dirty = true;
             return Ok(());
         }
         let claim = match self.open_copy(txn, now_ms, deliver, copy, body)? {
@@ -96,8 +98,9 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     /// Signs what this batch has received: one tree, in as many frames as it takes.
-    pub(crate) fn sign_received(&mut self) {
+    pub(crate) fn sign_received(&mut self, txn: &dyn Txn) {
         let waiting = core::mem::take(&mut self.to_sign);
+        let mine = self.own_mark(txn);
         let stance = self.stance();
         for batch in waiting.chunks(STATEMENTS_PER_BATCH_MAX) {
             let statements: Vec<Statement> = batch.iter().map(|(_, s)| s.clone()).collect();
@@ -115,7 +118,9 @@ impl<S: Sealer> ClientCore<S> {
                     signature: proof.signature,
                     leaves: leaves.to_vec(),
                 };
-                self.tell_node(ClientFrame::Received(Received { items: items.collect(), proof }));
+                let items = items.collect();
+                let received = Received { items, proof, mine: mine.clone() };
+                self.tell_node(ClientFrame::Received(received));
             }
         }
     }

@@ -247,7 +247,7 @@ impl<S: Sealer> ClientCore<S> {
     /// # Errors
     /// Only from the store.
     pub fn finish(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
-        self.sign_received();
+        self.sign_received(txn);
         if self.node_dirty {
             self.node_dirty = false;
             let row = core::mem::take(&mut self.node);

@@ -43,11 +43,6 @@ impl Day {
             }
             None => {
                 images.insert(index, (id, disk.image()));
-                // The node learns of a mark behind the image by the next hello or submission; what
-                // is only received behind it leaves none, and falling back behind that is not seen.
-                self.world.disconnect(index);
-                self.world.connect(index);
-                self.world.run();
             }
         }
     }

@@ -299,6 +299,53 @@ fn a_device_that_was_rolled_back_takes_a_new_id_and_loses_nothing() {
 }
 
 #[test]
+fn a_device_set_back_behind_what_it_only_received_notices() {
+    let (mut world, alice, bob) = pair();
+    world.send(alice, bob, "first");
+    world.run();
+    let old = world.devices[bob].core.device_id();
+    let image = world.devices[bob].disk.image();
+    world.send(alice, bob, "second");
+    world.run();
+    assert_eq!(world.texts(bob), ["first", "second"]);
+    world.disconnect(bob);
+    world.devices[bob].disk.restore(&image);
+    world.restart(bob);
+    world.connect(bob);
+    world.run();
+    assert_eq!(world.devices[bob].closed, [CloseWhy::NewDeviceId]);
+    assert_ne!(world.devices[bob].core.device_id(), old);
+    world.connect(bob);
+    world.run();
+    world.send(alice, bob, "third");
+    world.run();
+    assert_eq!(world.texts(bob).last().unwrap(), "third");
+}
+
+#[test]
+fn a_device_that_was_answered_nothing_new_is_not_taken_for_set_back() {
+    let (mut world, alice, bob) = pair();
+    let home = world.devices[bob].peer.node;
+    world.nodes.get_mut(&home).unwrap().hold_inbox = true;
+    world.send(alice, bob, "twice");
+    world.run();
+    let id = world.devices[bob].core.device_id();
+    let (deliver, body) = world.nodes[&home].inbox[&id].values().next().unwrap().clone();
+    // The second time it is acknowledged in a batch that has nothing to write.
+    for _ in 0..2 {
+        let frame = NodeFrame::Deliver(deliver.clone());
+        world.event(bob, ClientEvent::Frame { frame, body: body.clone() });
+    }
+    world.run();
+    world.disconnect(bob);
+    world.restart(bob);
+    world.connect(bob);
+    world.run();
+    assert_eq!(world.devices[bob].closed, []);
+    assert_eq!(world.texts(bob), ["twice"]);
+}
+
+#[test]
 fn a_rolled_back_device_without_the_right_to_sign_stops() {
     let (mut world, alice, bob) = pair();
     let second = world.link(alice);

@@ -67,6 +67,9 @@ wire_struct! {
         0 => items: Vec<ReceivedItem>,
         /// `Delivered` or `Undecryptable`, by the device's key.
         1 => proof: Proof,
+        /// A mark of the device's store that holds the copies: a device whose store was rolled back
+        /// behind it has forgotten what it received.
+        2 => mine: Mark,
     }
 }
 
@@ -75,6 +78,16 @@ wire_struct! {
     pub struct Noted {
         /// Their numbers.
         0 => notes: Vec<u64>,
+        /// A mark of the device's store that holds them.
+        1 => mine: Mark,
+    }
+}
+
+impl<'a> IntoIterator for &'a Noted {
+    type Item = &'a u64;
+    type IntoIter = core::slice::Iter<'a, u64>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.notes.iter()
     }
 }
 

@@ -23,6 +23,7 @@ impl<S: TestSealer> World<S> {
                 assert_eq!(checked.statements.len(), received.items.len());
                 let id = self.devices[index].hello.as_ref().unwrap().device;
                 let node = self.nodes.get_mut(&node_id).unwrap();
+                node.marks.insert(id, received.mine);
                 let mut notes = Vec::new();
                 for (item, (statement, proof)) in received.items.iter().zip(checked.statements) {
                     node.inbox.entry(id).or_default().remove(&item.inbox);
@@ -36,6 +37,7 @@ impl<S: TestSealer> World<S> {
             ClientFrame::Noted(noted) => {
                 let id = self.devices[index].hello.as_ref().unwrap().device;
                 let node = self.nodes.get_mut(&node_id).unwrap();
+                node.marks.insert(id, noted.mine);
                 for number in noted.notes {
                     node.notes.entry(id).or_default().remove(&number);
                 }

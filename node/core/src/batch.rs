@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_protocol::{
     client_frame::{Accepted, NodeFrame},
+    hello::Mark,
     id::{AccountId, DeviceId, NodeId, SubmitId},
     peer_frame::{Answer, PeerFrame, StatementsTook, Took},
     statement::{Proof, Statement},
@@ -33,6 +34,8 @@ pub(crate) struct Batch {
     pub(crate) for_peer: BTreeMap<NodeId, Vec<Statement>>,
     /// Own statements for each account here.
     pub(crate) for_account: BTreeMap<AccountId, Vec<Statement>>,
+    /// The newest mark of each device's store that says more than its submissions.
+    pub(crate) marks: BTreeMap<DeviceId, Mark>,
     /// Devices for which something may wait.
     pub(crate) devices: BTreeSet<DeviceId>,
     /// Peers for which something may wait.
@@ -64,6 +67,9 @@ impl Core {
         self.finish_accepted(txn);
         self.finish_own_statements(txn)?;
         self.finish_answers(txn);
+        for (device, mark) in core::mem::take(&mut self.batch.marks) {
+            self.write_mark(&device, mark, txn)?;
+        }
         for device in core::mem::take(&mut self.batch.devices) {
             self.pump_device(&device, txn)?;
         }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use tidings_protocol::{
-    client_frame::{FetchBundle, InviteSecret, Join, PublishList, PublishPrekeys},
+    client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys},
     descriptor::{CheckedDescriptor, Descriptor},
     device_list::CheckedList,
     envelope::EnvelopeHead,
@@ -155,11 +155,13 @@ pub enum ClientInput {
         items: Vec<(u64, CopyId)>,
         /// The device's statements.
         checked: Checked,
+        /// A mark of the device's store.
+        mine: Mark,
     },
     /// Notes on the device's disk.
     Noted {
-        /// Their numbers.
-        notes: Vec<u64>,
+        /// Their numbers, and a mark of the device's store.
+        notes: Noted,
     },
     /// Asks for bundles.
     FetchBundle(FetchBundle),

@@ -8,6 +8,7 @@ use tidings_protocol::{
     codec,
     device_list::DeviceList,
     envelope::{EnvelopeHead, Target},
+    hello::Mark,
     id::{AccountId, CopyId, DeviceId, Eid, NodeId},
     limits,
     refusal::RefusalCode,
@@ -266,6 +267,7 @@ impl Core {
         conn: ConnId,
         items: &[(u64, CopyId)],
         checked: &Checked,
+        mine: Mark,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let Some(greeted) = self.greeted(conn) else { return Ok(()) };
@@ -274,6 +276,7 @@ impl Core {
             self.refuse_link(conn, RefusalCode::NotAuthorised);
             return Ok(());
         }
+        self.batch.marks.insert(device, mine);
         for ((lsn, copy), (statement, proof)) in items.iter().zip(&checked.statements) {
             if let Some(greeted) = self.greeted_mut(conn) {
                 greeted.pushed.remove(lsn);

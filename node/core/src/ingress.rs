@@ -91,9 +91,9 @@ fn client_input(header: ClientFrame, frame: &Frame) -> Result<ClientInput, Broke
                 return Err(MALFORMED);
             }
             let items = received.items.iter().map(|item| (item.inbox, item.copy)).collect();
-            ClientInput::Received { items, checked }
+            ClientInput::Received { items, checked, mine: received.mine }
         }
-        ClientFrame::Noted(noted) => ClientInput::Noted { notes: noted.notes },
+        ClientFrame::Noted(noted) => ClientInput::Noted { notes: noted },
         ClientFrame::FetchBundle(fetch) => ClientInput::FetchBundle(fetch),
         ClientFrame::PublishPrekeys(publish) => {
             if publish.upload.one_time.len() > limits::ONE_TIME_PREKEYS_MAX {

@@ -122,7 +122,8 @@ row! {
         name: UserName,
         /// The device's signing key.
         key: PublicKey,
-        /// The last mark of the device's store, apart from those that its submissions name.
+        /// The last mark of the device's store, apart from those that its submissions name: of its
+        /// hellos, and of what it has received and noted.
         mark: Option<Mark>,
     }
 }

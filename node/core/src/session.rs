@@ -105,7 +105,7 @@ impl Core {
         input: ClientInput,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        self.keep_mark(conn, txn)?;
+        self.keep_hello_mark(conn);
         match input {
             ClientInput::Hello(_) | ClientInput::Join(_) => {
                 self.refuse_link(conn, RefusalCode::Malformed);
@@ -114,10 +114,10 @@ impl Core {
             ClientInput::Submit { submit, envelopes, mine } => {
                 self.on_submit(conn, submit, &envelopes, mine, txn)
             }
-            ClientInput::Received { items, checked } => {
-                self.on_received(conn, &items, &checked, txn)
+            ClientInput::Received { items, checked, mine } => {
+                self.on_received(conn, &items, &checked, mine, txn)
             }
-            ClientInput::Noted { notes } => self.on_noted(conn, &notes, txn),
+            ClientInput::Noted { notes } => self.on_noted(conn, notes, txn),
             ClientInput::FetchBundle(fetch) => self.on_fetch_bundle(conn, fetch, txn),
             ClientInput::PublishPrekeys(publish) => self.on_publish_prekeys(conn, *publish, txn),
             ClientInput::PublishList(publish) => {
@@ -167,7 +167,10 @@ impl Core {
             return Ok(());
         };
         let account: Option<AccountRow> = schema::get(txn, ACCOUNTS, row.name.as_str().as_bytes())?;
-        let yours = Self::newest_mark(&hello.device, row.mark.clone(), txn)?;
+        // What came in this very batch is not in the row yet.
+        let of_batch = self.batch.marks.get(&hello.device).cloned();
+        let kept = of_batch.or_else(|| row.mark.clone());
+        let yours = Self::newest_mark(&hello.device, kept, txn)?;
         let mut welcome = Welcome {
             descriptor,
             incarnation: self.stance.incarnation,
@@ -227,31 +230,46 @@ impl Core {
         self.batch.devices.insert(hello.device);
     }
 
-    /// The newest mark of a device's store: of its hellos, or of its submissions.
+    /// The newest mark of a device's store: of its hellos and of what it has on disk, or of its
+    /// submissions.
     fn newest_mark(
         device: &DeviceId,
-        of_hello: Option<Mark>,
+        kept: Option<Mark>,
         txn: &dyn Txn,
     ) -> Result<Option<Mark>, StoreError> {
         let prefix = device.as_bytes();
         let Some((_, bytes)) = txn.last(SUBMITS, prefix, &prefix_end(prefix))? else {
-            return Ok(of_hello);
+            return Ok(kept);
         };
         let of_submit = schema::decode::<SubmitRow>(&bytes)?.mark;
         // Marks of one store grow; of two stores (the device got a new id) there are none in common.
-        Ok(match of_hello {
+        Ok(match kept {
             Some(mark) if mark.commit > of_submit.commit => Some(mark),
             Some(_) | None => Some(of_submit),
         })
     }
 
-    fn keep_mark(&mut self, conn: ConnId, txn: &mut dyn Txn) -> Result<(), StoreError> {
-        let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
-        let Some(mark) = greeted.mark.take() else { return Ok(()) };
+    fn keep_hello_mark(&mut self, conn: ConnId) {
+        let Some(greeted) = self.greeted_mut(conn) else { return };
         let device = greeted.device;
+        if let Some(mark) = greeted.mark.take() {
+            self.batch.marks.insert(device, mark);
+        }
+    }
+
+    /// Writes the newest mark that a device gave in this batch.
+    pub(crate) fn write_mark(
+        &self,
+        device: &DeviceId,
+        mark: Mark,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
         let Some(mut row) = schema::get::<DeviceRow>(txn, DEVICES, device.as_bytes())? else {
             return Ok(());
         };
+        if row.mark.as_ref() == Some(&mark) {
+            return Ok(());
+        }
         row.mark = Some(mark);
         schema::put(txn, DEVICES, device.as_bytes(), &row)
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidings_protocol::{
-    client_frame::{NodeFrame, Notes},
+    client_frame::{NodeFrame, Noted, Notes},
     descriptor::Delegation,
     id::{DeviceId, NodeId},
     limits,
@@ -219,13 +219,14 @@ impl Core {
     pub(crate) fn on_noted(
         &mut self,
         conn: ConnId,
-        notes: &[u64],
+        noted: Noted,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
         let device = greeted.device;
         let known: Vec<u64> =
-            notes.iter().filter(|note| greeted.noted.remove(note)).copied().collect();
+            noted.notes.into_iter().filter(|note| greeted.noted.remove(note)).collect();
+        self.batch.marks.insert(device, noted.mine);
         for note in known {
             txn.delete(NOTES, &device_key(&device, note))?;
         }

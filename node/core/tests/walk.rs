@@ -32,7 +32,7 @@ use tidings_protocol::{
     device_list::{Device, DeviceList, list_hash},
     envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
     frame::Frame,
-    hello::{ClientHello, Mark, client_transcript},
+    hello::{Challenge, ClientHello, Mark, Welcome, client_transcript},
     id::{BootId, DeviceId, NodeId, Nonce, SubmitId, timed_id},
     key::{Purpose, SecretKey, Signature, X25519Key},
     limits,
@@ -199,20 +199,35 @@ impl Phone {
         let join = Join { request: 1, invite: secret, list: list.clone(), proof };
         node.send(conn, &ClientFrame::Join(join), Bytes::new());
         assert!(matches!(node.next(conn).0, NodeFrame::Joined(_)));
+        let phone = Self { key, conn, list };
+        assert_eq!(phone.hello(node, &challenge).yours, None);
+        phone
+    }
+
+    /// Greets again, on another connection.
+    fn again(self, node: &mut Node, conn: ConnId) -> (Self, Welcome) {
+        node.give([Event::ClientConnected { conn }]);
+        let (NodeFrame::Challenge(challenge), _) = node.next(conn) else { panic!("no challenge") };
+        let phone = Self { conn, ..self };
+        let welcome = phone.hello(node, &challenge);
+        (phone, welcome)
+    }
+
+    fn hello(&self, node: &mut Node, challenge: &Challenge) -> Welcome {
         let mut hello = ClientHello {
             version: limits::PROTOCOL_VERSION,
             node: node.id,
-            device: DeviceId::of(&key.public()),
-            nonce: Nonce([seed; 32]),
+            device: DeviceId::of(&self.key.public()),
+            nonce: Nonce([9; 32]),
             yours: None,
             mine: mark(1),
             signature: Signature([0; 64]),
         };
-        let transcript = client_transcript(&challenge, &hello);
-        hello.signature = key.sign(Purpose::ClientHello, transcript.as_bytes());
-        node.send(conn, &ClientFrame::Hello(hello), Bytes::new());
-        assert!(matches!(node.next(conn).0, NodeFrame::Welcome(_)));
-        Self { key, conn, list }
+        let transcript = client_transcript(challenge, &hello);
+        hello.signature = self.key.sign(Purpose::ClientHello, transcript.as_bytes());
+        node.send(self.conn, &ClientFrame::Hello(hello), Bytes::new());
+        let (NodeFrame::Welcome(welcome), _) = node.next(self.conn) else { panic!("no welcome") };
+        welcome
     }
 
     fn envelope(&self, from: NodeId, to: NodeId, number: u64) -> EnvelopeHead {
@@ -263,7 +278,7 @@ impl Phone {
         let signer = Signer { key: self.key.public(), node: None, version: 0 };
         let stance = Stance { signer, incarnation: 1, boot: BootId([1; 16]) };
         if let Some(proof) = Proof::sign(&statements, &stance, &[7; 32], &self.key) {
-            let frame = ClientFrame::Received(Received { items, proof });
+            let frame = ClientFrame::Received(Received { items, proof, mine: mark(1_000) });
             node.send(self.conn, &frame, Bytes::new());
         }
         count
@@ -279,7 +294,7 @@ impl Phone {
             for proof in &notes.proofs {
                 claims.extend(proof.check().unwrap().statements.iter().map(|(s, _)| s.claim));
             }
-            let noted = ClientFrame::Noted(Noted { notes: notes.notes });
+            let noted = ClientFrame::Noted(Noted { notes: notes.notes, mine: mark(1_000) });
             node.send(self.conn, &noted, Bytes::new());
         }
         claims
@@ -357,27 +372,27 @@ fn a_node_that_was_rolled_back_gets_everything_again() {
     acme.give([Event::PeerClosed { link: LinkId(1) }]);
     globex.give([Event::PeerClosed { link: LinkId(1) }]);
     connect(&mut acme, 10, &mut globex, 20);
-    let conn = ConnId(77);
-    globex.give([Event::ClientConnected { conn }]);
-    let (NodeFrame::Challenge(challenge), _) = globex.next(conn) else { panic!("no challenge") };
-    let mut hello = ClientHello {
-        version: limits::PROTOCOL_VERSION,
-        node: globex.id,
-        device: DeviceId::of(&bob.key.public()),
-        nonce: Nonce([9; 32]),
-        yours: None,
-        mine: mark(2),
-        signature: Signature([0; 64]),
-    };
-    let transcript = client_transcript(&challenge, &hello);
-    hello.signature = bob.key.sign(Purpose::ClientHello, transcript.as_bytes());
-    globex.send(conn, &ClientFrame::Hello(hello), Bytes::new());
-    let (NodeFrame::Welcome(welcome), _) = globex.next(conn) else { panic!("no welcome") };
+    let (bob, welcome) = bob.again(&mut globex, ConnId(77));
     assert_ne!(welcome.incarnation, 20, "a new incarnation");
-    let bob = Phone { conn, ..bob };
     assert_eq!(bob.receive(&mut globex), 1);
     settle(&mut acme, &mut globex);
     assert!(alice.notes(&mut acme).contains(&Claim::Delivered));
+}
+
+#[test]
+fn a_device_learns_the_mark_of_what_it_received_and_noted() {
+    let Pair { mut acme, mut globex, alice, bob, .. } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    let head = bob.envelope(acme.id, globex.id, 1);
+    alice.submit(&mut acme, head, 1);
+    settle(&mut acme, &mut globex);
+    assert_eq!(bob.receive(&mut globex), 1);
+    settle(&mut acme, &mut globex);
+    assert_eq!(alice.notes(&mut acme), [Claim::Delivered]);
+    let (_, welcome) = bob.again(&mut globex, ConnId(77));
+    assert_eq!(welcome.yours, Some(mark(1_000)));
+    let (_, welcome) = alice.again(&mut acme, ConnId(78));
+    assert_eq!(welcome.yours, Some(mark(1_000)));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
         .collect();
     all.extend(any_union(RULE));
     let ping = codec::encode(&ClientFrame::Ping(Ping { number: 5 }));
-    let noted = codec::encode(&ClientFrame::Noted(Noted { notes: vec![3, 4] }));
+    let noted = codec::encode(&ClientFrame::Noted(noted()));
     let bad =
         |reason: &str, why: &str, bytes: Vec<u8>| Case::new(RULE, reason, "malformed", why, bytes);
     let value = |value: &[u8]| cbor::with_first_value(&ping, 2, value);
@@ -67,6 +67,10 @@ pub(crate) fn cases() -> Vec<Case> {
         bad("fetch_bad_name", "A name in upper case.", upper_case_name()),
     ]);
     all
+}
+
+fn noted() -> Noted {
+    Noted { notes: vec![3, 4], mine: mark(0x87) }
 }
 
 fn upper_case_name() -> Vec<u8> {
@@ -105,15 +109,18 @@ fn fetch(known_version: Option<u64>) -> ClientFrame {
 
 fn requests() -> Vec<Sample> {
     let (_, copies) = ids();
-    let received =
-        Received { items: vec![ReceivedItem { inbox: 7, copy: copies[0] }], proof: delivered() };
+    let received = Received {
+        items: vec![ReceivedItem { inbox: 7, copy: copies[0] }],
+        proof: delivered(),
+        mine: mark(0x86),
+    };
     let upload = PrekeyUpload { fallback: bundle(None), one_time: vec![one_time(1), one_time(2)] };
     let submit =
         Submit { submit: SubmitId(fill(0x92)), heads: vec![head(), head()], mine: mark(0x84) };
     vec![
         ("submit", "Two envelopes of one message.", ClientFrame::Submit(submit)),
         ("received", "One copy is on disk.", ClientFrame::Received(received)),
-        ("noted", "Two notes are on disk.", ClientFrame::Noted(Noted { notes: vec![3, 4] })),
+        ("noted", "Two notes are on disk.", ClientFrame::Noted(noted())),
         ("fetch_bundle", "A known version.", fetch(Some(2))),
         ("fetch_bundle_first", "Nothing is known yet.", fetch(None)),
         (

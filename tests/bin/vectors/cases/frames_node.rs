@@ -14,8 +14,8 @@ use tidings_protocol::{
 use super::{
     Case,
     cast::{
-        accepted, bundle, delivered, descriptor, fill, head, header, ids, list_0, list_1, mark, one_time,
-        signed_list,
+        accepted, bundle, delivered, descriptor, fill, head, header, ids, list_0, list_1, mark,
+        one_time, signed_list,
     },
     cbor,
     frames_client::{any_union, frame_cases},
