@@ -221,9 +221,7 @@ impl Core {
         device: &DeviceId,
         txn: &mut dyn Txn,
     ) -> Result<Option<Bundle>, StoreError> {
-        let Some(mut bundle) = schema::get::<Bundle>(txn, BUNDLES, device.as_bytes())? else {
-            return Ok(None);
-        };
+        let Some(mut bundle) = Self::fallback_bundle(device, txn)? else { return Ok(None) };
         let prefix = device.as_bytes();
         let rows =
             txn.range(ONE_TIME, prefix, &prefix_end(prefix), limits::ONE_TIME_PREKEYS_MAX)?;
@@ -236,6 +234,14 @@ impl Core {
             }
         }
         Ok(Some(bundle))
+    }
+
+    /// A device's bundle without a one-time pre-key.
+    pub(crate) fn fallback_bundle(
+        device: &DeviceId,
+        txn: &dyn Txn,
+    ) -> Result<Option<Bundle>, StoreError> {
+        schema::get::<Bundle>(txn, BUNDLES, device.as_bytes())
     }
 
     /// The newest device list of an account here.

@@ -39,6 +39,22 @@ struct Fetch {
     until_ms: u64,
 }
 
+/// What is asked about a user here.
+#[derive(Debug)]
+struct Wanted {
+    known_version: Option<u64>,
+    with_bundles: bool,
+    /// Bundles that may come with a one-time pre-key.
+    one_time_max: u64,
+}
+
+impl Wanted {
+    /// By an own device: it is known by its key, and has to be answered for.
+    const fn unlimited(known_version: Option<u64>, with_bundles: bool) -> Self {
+        Self { known_version, with_bundles, one_time_max: u64::MAX }
+    }
+}
+
 /// List and bundles of a user here.
 #[derive(Debug, Default)]
 struct OwnUser {
@@ -76,7 +92,8 @@ impl Core {
     ) -> Result<(), StoreError> {
         if asked.node == self.node {
             let what = Refusable::Request(asked.request);
-            match self.own_user(&asked.name, asked.known_version, asked.with_bundles, txn)? {
+            let wanted = Wanted::unlimited(asked.known_version, asked.with_bundles);
+            match self.own_user(&asked.name, &wanted, txn)? {
                 Some(OwnUser { lists, bundles }) => {
                     let frame = Bundles { request: asked.request, lists, bundles };
                     self.tell_client(conn, NodeFrame::Bundles(frame));
@@ -144,22 +161,28 @@ impl Core {
     fn own_user(
         &self,
         name: &tidings_protocol::address::UserName,
-        known: Option<u64>,
-        with_bundles: bool,
+        wanted: &Wanted,
         txn: &mut dyn Txn,
     ) -> Result<Option<OwnUser>, StoreError> {
         let Some(row) = schema::get::<AccountRow>(txn, ACCOUNTS, name.as_str().as_bytes())? else {
             return Ok(None);
         };
-        let mut lists = Self::lists_behind(&row.account, known, txn)?;
-        if lists.is_empty() && known != Some(row.list_version) {
+        let mut lists = Self::lists_behind(&row.account, wanted.known_version, txn)?;
+        if lists.is_empty() && wanted.known_version != Some(row.list_version) {
             // The asker knows a later version than we have: ours is all that there is to say.
             lists = Self::newest_list(&row.account, txn)?.into_iter().collect();
         }
         let mut bundles = Vec::new();
-        if with_bundles {
+        if wanted.with_bundles {
+            let mut left = wanted.one_time_max;
             for device in self.devices_of(&row.account, txn)? {
-                bundles.extend(self.take_bundle(&device, txn)?);
+                let bundle = if left > 0 {
+                    self.take_bundle(&device, txn)?
+                } else {
+                    Self::fallback_bundle(&device, txn)?
+                };
+                left -= u64::from(bundle.as_ref().is_some_and(|bundle| bundle.one_time.is_some()));
+                bundles.extend(bundle);
             }
         }
         Ok(Some(OwnUser { lists, bundles }))
@@ -168,12 +191,24 @@ impl Core {
     pub(crate) fn on_fetch_user(
         &mut self,
         link: LinkId,
+        node: &NodeId,
         asked: &FetchUser,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let found = self.own_user(&asked.name, asked.known_version, asked.with_bundles, txn)?;
+        let now_ms = self.now_ms;
+        let allowance = self.peers.get_mut(node).map(|peer| &mut peer.one_time);
+        let wanted = Wanted {
+            known_version: asked.known_version,
+            with_bundles: asked.with_bundles,
+            one_time_max: allowance.map_or(0, |allowance| allowance.left(now_ms)),
+        };
+        let found = self.own_user(&asked.name, &wanted, txn)?;
         let refusal = found.is_none().then(|| RefusalCode::UnknownRecipient.into());
         let OwnUser { lists, bundles } = found.unwrap_or_default();
+        let taken = bundles.iter().filter(|bundle| bundle.one_time.is_some()).count() as u64;
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.one_time.take(taken);
+        }
         self.tell_peer(
             link,
             PeerFrame::User(User { request: asked.request, refusal, lists, bundles }),

@@ -8,6 +8,7 @@
 mod accept;
 mod account;
 mod admin;
+mod allowance;
 mod audit;
 mod batch;
 mod descriptor;

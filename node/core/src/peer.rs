@@ -16,6 +16,7 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
+    allowance::Allowance,
     audit::Audits,
     effect::{Effect, Observed},
     event::{CheckedHello, LinkId, PeerInput},
@@ -68,6 +69,8 @@ pub(crate) struct Peer {
     /// Rows of statements sent and not answered.
     pub(crate) statements_inflight: BTreeSet<u64>,
     pub(crate) audits: Audits,
+    /// One-time pre-keys of own users that it has had.
+    pub(crate) one_time: Allowance,
 }
 
 impl Peer {
@@ -296,7 +299,9 @@ impl Core {
                 self.on_audit_answer(&node, &waiting, &unknown);
                 Ok(())
             }
-            (Some(_), PeerInput::FetchUser(fetch)) => self.on_fetch_user(link, &fetch, txn),
+            (Some(node), PeerInput::FetchUser(fetch)) => {
+                self.on_fetch_user(link, &node, &fetch, txn)
+            }
             (Some(node), PeerInput::User(user)) => self.on_user(&node, *user, txn),
             (Some(node), PeerInput::KeepAlive { mark }) => {
                 self.note_peer_mark(&node, mark);
