@@ -218,10 +218,11 @@ impl<S: Sealer> ClientCore<S> {
         now_ms: u64,
         welcome: &Welcome,
     ) -> Result<(), StoreError> {
-        let Link::Greeting { challenge, hello, .. } = &self.link else {
+        let Link::Greeting { since_ms, challenge, hello } = &self.link else {
             self.close(CloseWhy::Broke);
             return Ok(());
         };
+        let greeted_ms = *since_ms;
         let transcript = node_transcript(challenge, hello, welcome);
         let checked = welcome.descriptor.check(now_ms).ok().filter(|checked| {
             checked.node() == self.settings.node
@@ -235,7 +236,7 @@ impl<S: Sealer> ClientCore<S> {
             self.close(CloseWhy::NotOurNode);
             return Ok(());
         };
-        self.note_clock(now_ms, welcome.time_ms);
+        self.note_clock(greeted_ms, now_ms, welcome.time_ms);
         let known = self.node.incarnation;
         self.remember_node(welcome);
         self.link = Link::Up(Session {
@@ -265,10 +266,9 @@ impl<S: Sealer> ClientCore<S> {
         Ok(())
     }
 
-    fn note_clock(&mut self, now_ms: u64, node_ms: u64) {
-        let offset = i128::from(node_ms) - i128::from(now_ms);
-        self.clock_offset_ms = i64::try_from(offset).unwrap_or(0);
-        if offset.unsigned_abs() > u128::from(CLOCK_SKEW_MS_MAX) {
+    fn note_clock(&mut self, greeted_ms: u64, now_ms: u64, node_ms: u64) {
+        self.clock_offset_ms = clock_offset(greeted_ms, now_ms, node_ms);
+        if self.clock_offset_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX {
             self.warn(Warning::Clock { offset_ms: self.clock_offset_ms });
         }
     }
@@ -329,5 +329,31 @@ impl<S: Sealer> ClientCore<S> {
 
     pub(crate) fn new_submit_id(&mut self, now_ms: u64) -> SubmitId {
         SubmitId(timed_id(self.node_time(now_ms), draw(&mut self.rng)))
+    }
+}
+
+/// How far the node's clock is ahead of ours. It was read between our hello and its welcome: when
+/// ours shows no other time, it is as good, and nothing is corrected. Taking the delay of the welcome
+/// for a difference of clocks would date deliveries before the acceptances that they follow.
+fn clock_offset(greeted_ms: u64, now_ms: u64, node_ms: u64) -> i64 {
+    if (greeted_ms..=now_ms).contains(&node_ms) {
+        return 0;
+    }
+    let middle_ms = greeted_ms.midpoint(now_ms);
+    i64::try_from(i128::from(node_ms) - i128::from(middle_ms)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock_offset;
+
+    #[test]
+    fn a_clock_is_corrected_only_when_it_is_certainly_off() {
+        assert_eq!(clock_offset(1_000, 1_000, 1_000), 0);
+        assert_eq!(clock_offset(1_000, 1_040, 1_005), 0);
+        assert_eq!(clock_offset(1_000, 1_040, 1_041), 21);
+        assert_eq!(clock_offset(1_000, 1_040, 20), -1_000);
+        assert_eq!(clock_offset(0, u64::MAX, u64::MAX), 0);
+        assert_eq!(clock_offset(0, 0, u64::MAX), 0, "no clock at all");
     }
 }
