@@ -69,8 +69,6 @@ impl<S: Sealer> ClientCore<S> {
         if let Some(seen) = self.get::<SeenRow>(txn, SEEN, &key)? {
             self.counters.duplicates += 1;
             self.answer(deliver, copy, seen.claim, seen.at_ms);
-            // The answer names this batch's commit, so there has to be one.
-            self.node_dirty = true;
             return Ok(());
         }
         let claim = match self.open_copy(txn, now_ms, deliver, copy, body)? {
@@ -99,6 +97,10 @@ impl<S: Sealer> ClientCore<S> {
 
     /// Signs what this batch has received: one tree, in as many frames as it takes.
     pub(crate) fn sign_received(&mut self, txn: &dyn Txn) {
+        if self.to_sign.is_empty() {
+            // To ask for a mark makes a commit of a batch that would be idle.
+            return;
+        }
         let waiting = core::mem::take(&mut self.to_sign);
         let mine = self.own_mark(txn);
         let stance = self.stance();

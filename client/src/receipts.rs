@@ -32,8 +32,6 @@ impl<S: Sealer> ClientCore<S> {
             self.take_proof(txn, now_ms, proof)?;
         }
         // Bad ones too: they would only come again.
-        // The answer names this batch's commit, so there has to be one, news or not.
-        self.node_dirty = true;
         let mine = self.own_mark(txn);
         self.tell_node(ClientFrame::Noted(Noted { notes: notes.notes.clone(), mine }));
         Ok(())

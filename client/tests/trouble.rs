@@ -331,11 +331,15 @@ fn a_device_that_was_answered_nothing_new_is_not_taken_for_set_back() {
     world.run();
     let id = world.devices[bob].core.device_id();
     let (deliver, body) = world.nodes[&home].inbox[&id].values().next().unwrap().clone();
-    // The second time it is acknowledged in a batch that has nothing to write.
+    // The second time it is acknowledged in a batch that has nothing to write: it commits all the
+    // same, since the answer names its commit. One without an answer does not.
     for _ in 0..2 {
         let frame = NodeFrame::Deliver(deliver.clone());
         world.event(bob, ClientEvent::Frame { frame, body: body.clone() });
     }
+    let before = world.devices[bob].store.counters();
+    world.event(bob, ClientEvent::Tick);
+    assert_eq!(world.devices[bob].store.counters().commits, before.commits);
     world.run();
     world.disconnect(bob);
     world.restart(bob);
