@@ -343,10 +343,16 @@ impl<S: Sealer> ClientCore<S> {
         let Some(flight) = self.queues.landed(&submit) else { return Ok(()) };
         if refusal.code.may_retry() {
             self.queues.resend.insert(flight.seq);
-            let most = (PAUSE_FIRST_MS << self.queues.refusals.min(6)).min(PAUSE_LAST_MS);
-            self.queues.refusals += 1;
-            let pause = refusal.after_ms.unwrap_or(0) + 1 + self.jitter(most);
-            let until = self.queues.paused_until_ms.unwrap_or(0).max(now_ms + pause);
+            let asked = now_ms + refusal.after_ms.unwrap_or(0);
+            let until = match self.queues.paused_until_ms {
+                // The others of one window are refused for the same reason: that is one refusal.
+                Some(until) if until > now_ms => until.max(asked),
+                Some(_) | None => {
+                    let most = (PAUSE_FIRST_MS << self.queues.refusals.min(6)).min(PAUSE_LAST_MS);
+                    self.queues.refusals += 1;
+                    asked + 1 + self.jitter(most)
+                }
+            };
             self.queues.paused_until_ms = Some(until);
             return Ok(());
         }

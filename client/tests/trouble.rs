@@ -197,6 +197,19 @@ fn a_busy_node_is_tried_again_and_a_refusal_for_good_is_shown() {
 }
 
 #[test]
+fn a_window_that_is_refused_at_once_waits_like_one_message() {
+    let (mut world, alice, bob) = pair();
+    let node = world.devices[alice].peer.node;
+    world.nodes.get_mut(&node).unwrap().refuse = Some(RefusalCode::Quota);
+    (0..50).for_each(|n| drop(world.send(alice, bob, &format!("{n}"))));
+    world.run();
+    world.nodes.get_mut(&node).unwrap().refuse = None;
+    // The first pause is one second at most, however many were refused.
+    world.wait(1_500);
+    assert_eq!(world.texts(bob).len(), 50);
+}
+
+#[test]
 fn nobody_of_that_name_is_said_and_delays_nobody_else() {
     let (mut world, alice, bob) = pair();
     let mut nobody = world.devices[bob].peer.clone();
