@@ -102,7 +102,18 @@ impl<S: Sealer> ClientCore<S> {
         let mine = arrived.from == self.own_key;
         let key = MessageKey { peer, msg: content.msg, mine };
         let known: Option<MessageRow> = self.get(txn, MESSAGES, &key.bytes())?;
-        if known.is_none() {
+        let is_new = known.is_none();
+        if let Some(mut row) = known {
+            if self.was_sealed_again(txn, arrived, &row)? {
+                row.device = content.device;
+                row.sequence = content.sequence;
+                row.heads.clone_from(&content.heads);
+                row.created_ms = content.created_ms;
+                row.hash = Some(arrived.hash);
+                row.previous = content.previous;
+                self.put(txn, MESSAGES, &key.bytes(), &row)?;
+            }
+        } else {
             let row = MessageRow {
                 device: content.device,
                 sequence: content.sequence,
@@ -125,11 +136,30 @@ impl<S: Sealer> ClientCore<S> {
         }
         // Also a message that is known under another number closes the gap at its own.
         let sequence = (content.device, content.sequence);
-        self.place(txn, now_ms, key, content.chat, sequence, known.is_none())?;
+        self.place(txn, now_ms, key, content.chat, sequence, is_new)?;
         if mine {
             self.map_siblings(txn, now_ms, &key, &arrived.siblings)?;
         }
         Ok(())
+    }
+
+    /// Whether a message that is known came once more from the device that stands in its writer's
+    /// place: a device that was put back to an older image seals under its new id what it does not
+    /// know to have sent. Devices that get only this one must show the same order as those that got
+    /// both, so it counts. The text stays what it was.
+    fn was_sealed_again(
+        &self,
+        txn: &dyn Txn,
+        arrived: &Arrived,
+        known: &MessageRow,
+    ) -> Result<bool, StoreError> {
+        let (old, new) = (known.device, arrived.content.device);
+        if old == new || new == self.device {
+            return Ok(false);
+        }
+        let listed = self.devices_of(txn, &arrived.from)?;
+        let is_listed = |id| listed.iter().any(|device| device.id() == id);
+        Ok(is_listed(new) && !is_listed(old))
     }
 
     /// Another own device has sent a message: its ticks are followed here too.

@@ -29,7 +29,7 @@ impl<S: Sealer> ClientCore<S> {
         let known: Option<SenderRow> = self.get(txn, SENDERS, &sender_key(&chat, &device))?;
         // A device that was linked later has no claim to what was written before.
         let first = if self.is_first_device() { 1 } else { sequence };
-        let mut row = known.unwrap_or(SenderRow { next: first, last: None });
+        let mut row = known.unwrap_or(SenderRow::from(first));
         if sequence > row.next {
             self.put(txn, HELD, &held_key(&chat, &device, sequence), &key)?;
             let deadline = self.link.is_up().then_some(now_ms + HOLD_MS);
@@ -92,7 +92,7 @@ impl<S: Sealer> ClientCore<S> {
             let key: MessageKey = self.vault.open(HELD, &held, &sealed)?;
             let sequence = number(held.get(48..).unwrap_or_default())?;
             let known: Option<SenderRow> = self.get(txn, SENDERS, &prefix)?;
-            let mut row = known.unwrap_or(SenderRow { next: 1, last: None });
+            let mut row = known.unwrap_or(SenderRow::from(1));
             let missing = sequence.saturating_sub(row.next);
             txn.delete(HELD, &held)?;
             // What it continues is not here, so the chain of hashes begins anew.
@@ -129,6 +129,7 @@ impl<S: Sealer> ClientCore<S> {
             }
             // What is shown already came under another number, with another content around it.
             sender.last = row.hash.filter(|_| !row.shown);
+            sender.msg = Some(key.msg);
         }
         if row.shown || row.expires_ms <= self.node_time(now_ms) {
             return Ok(());

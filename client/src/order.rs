@@ -2,7 +2,8 @@
 //! that all devices with the same set show the same.
 //!
 //! A message comes after the nearest earlier message of its own device, and after the newest message
-//! of each device that it names as seen (`heads`), as far as they are in the set. Among those free to
+//! of each device that it names as seen (`heads`), by number and by message id, as far as they are in
+//! the set: one that its device sealed again under a new device id has another number. Among those free to
 //! come next, the one with the lowest (time of writing, message id, device) comes first. Heads that
 //! form a circle, which no honest device makes, are broken at the lowest.
 
@@ -40,6 +41,10 @@ pub fn arrange(messages: &[Placed]) -> Vec<usize> {
     for (index, message) in by_id {
         places.entry((message.device, message.sequence)).or_insert(index);
     }
+    let mut by_msg: BTreeMap<MsgId, Vec<usize>> = BTreeMap::new();
+    for (index, message) in messages.iter().enumerate() {
+        by_msg.entry(message.msg).or_default().push(index);
+    }
     let newest_at_most = |device: DeviceId, sequence: u64| {
         places.range((device, 1)..=(device, sequence)).next_back().map(|(_, index)| *index)
     };
@@ -52,7 +57,10 @@ pub fn arrange(messages: &[Placed]) -> Vec<usize> {
             .map(|sequence| (message.device, sequence))
             .chain(message.heads.iter().map(|head| (head.device, head.sequence)))
             .filter(|(_, sequence)| *sequence > 0)
-            .filter_map(|(device, sequence)| newest_at_most(device, sequence));
+            .filter_map(|(device, sequence)| newest_at_most(device, sequence))
+            .chain(
+                message.heads.iter().filter_map(|head| by_msg.get(&head.msg)).flatten().copied(),
+            );
         for before in before.filter(|before| *before != index) {
             if followers.entry(before).or_default().insert(index) {
                 *wait += 1;
@@ -116,7 +124,11 @@ mod tests {
             sequence,
             heads: heads
                 .iter()
-                .map(|(d, s)| Head { device: DeviceId([*d; 16]), sequence: *s })
+                .map(|(d, s)| Head {
+                    device: DeviceId([*d; 16]),
+                    sequence: *s,
+                    msg: placed(*d, *s, 0, &[]).msg,
+                })
                 .collect(),
             created_ms,
         }
@@ -126,6 +138,15 @@ mod tests {
     fn an_answer_never_stands_above_its_question_whatever_the_clocks_say() {
         let question = placed(1, 1, 9_000, &[]);
         let answer = placed(2, 1, 10, &[(1, 1)]);
+        assert_eq!(arrange(&[answer, question]), [1, 0]);
+    }
+
+    #[test]
+    fn an_answer_finds_a_question_that_was_sealed_again_under_another_device_id() {
+        let mut question = placed(1, 1, 9_000, &[]);
+        let answer = placed(2, 1, 10, &[(1, 1)]);
+        question.device = DeviceId([9; 16]);
+        question.sequence = 7;
         assert_eq!(arrange(&[answer, question]), [1, 0]);
     }
 

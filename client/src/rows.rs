@@ -94,6 +94,14 @@ pub(crate) struct SenderRow {
     pub(crate) next: u64,
     /// Hash of the content before it.
     pub(crate) last: Option<Hash>,
+    /// The message before it.
+    pub(crate) msg: Option<MsgId>,
+}
+
+impl SenderRow {
+    pub(crate) const fn from(next: u64) -> Self {
+        Self { next, last: None, msg: None }
+    }
 }
 
 /// A message.

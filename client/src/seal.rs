@@ -254,7 +254,7 @@ impl<S: Sealer> ClientCore<S> {
                 }
                 let mut own = self
                     .get::<SenderRow>(txn, SENDERS, &sender_key(&chat, &self.device))?
-                    .unwrap_or(SenderRow { next: 1, last: None });
+                    .unwrap_or(SenderRow::from(1));
                 content.msg = *msg;
                 content.sequence = own.next;
                 content.previous = own.last;
@@ -263,6 +263,7 @@ impl<S: Sealer> ClientCore<S> {
                 content.expires_ms = known.expires_ms;
                 content.body = Body::Text(known.text.clone());
                 own.next += 1;
+                own.msg = Some(*msg);
                 known.sequence = content.sequence;
                 known.previous = content.previous;
                 known.heads.clone_from(&content.heads);
@@ -293,8 +294,8 @@ impl<S: Sealer> ClientCore<S> {
         for (key, sealed) in txn.range(SENDERS, &chat.0, &prefix_end(&chat.0), 64)? {
             let row: SenderRow = self.vault.open(SENDERS, &key, &sealed)?;
             let device = key.get(32..).and_then(DeviceId::from_slice);
-            if let Some(device) = device.filter(|d| *d != self.device && row.next > 1) {
-                heads.push(Head { device, sequence: row.next - 1 });
+            if let (Some(device), Some(msg)) = (device.filter(|d| *d != self.device), row.msg) {
+                heads.push(Head { device, sequence: row.next - 1, msg });
             }
         }
         Ok(heads)

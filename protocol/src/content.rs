@@ -89,6 +89,8 @@ wire_struct! {
         0 => device: DeviceId,
         /// Its sequence number in the chat.
         1 => sequence: u64,
+        /// The message with that number. It keeps its id when a device seals it again under a new one.
+        2 => msg: MsgId,
     }
 }
 

@@ -51,7 +51,8 @@ impl World {
             Ok(()) => {
                 self.trace.say(now_ms, || format!("{name} starts"));
                 self.plan_dial(device, 1);
-                self.device_effects(device, true)
+                self.device_effects(device, true)?;
+                self.i7_statuses_after_a_start(device)
             }
             Err(DeviceStartFailure::Open(error)) => {
                 self.trace.say(now_ms, || format!("{name} fails to open: {error}"));

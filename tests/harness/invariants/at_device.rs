@@ -15,6 +15,9 @@ use crate::oracle::{Sent, Violation, short};
 use crate::people::CANARY;
 use crate::world::World;
 
+/// How a device names the status of a message for which no device is known.
+const NO_DEVICE: DeviceId = DeviceId([0; 16]);
+
 impl World {
     /// An effect of a device whose commit is durable.
     pub fn oracle_device_effect(
@@ -184,6 +187,32 @@ impl World {
         if before.is_some_and(|before| before.rank() > status.rank()) {
             let what = format!("{before:?} became {status:?} for message {}", short(&msg.0));
             return Err(self.violated("I7", what));
+        }
+        Ok(())
+    }
+
+    /// I7 across a start: what the device's store says of its messages is not below what it said
+    /// before. A commit that failed may be durable, so this is also where the oracle learns what
+    /// nobody was told.
+    pub fn i7_statuses_after_a_start(&mut self, device: usize) -> Result<(), Violation> {
+        let Some(process) = &self.devices[device].process else { return Ok(()) };
+        let mut found = Vec::new();
+        let written = self.oracle.written.values().filter(|written| written.device == device);
+        for (msg, to) in written.filter_map(|written| Some((written.message?, written.to))) {
+            let message = MessageRef { peer: self.address(to), msg, mine: true };
+            let read = process.store.view(&mut |txn| {
+                for view in process.core.statuses(txn, &message)? {
+                    found.push((message.clone(), view.device, view.status));
+                }
+                Ok(())
+            });
+            read.map_err(|error| self.violated("I7", format!("reading statuses: {error}")))?;
+        }
+        let id = process.core.device_id();
+        for (message, of, status) in found {
+            let of = (of != NO_DEVICE).then_some(of);
+            self.i7_status_never_falls(id, message.msg, of, status)?;
+            self.i6_tick_is_true(&message, of, status)?;
         }
         Ok(())
     }

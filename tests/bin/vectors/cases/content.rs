@@ -93,7 +93,7 @@ fn content(body: Body) -> Content {
         device: Who::AliceLaptop.device(),
         sequence: 2,
         previous: Some(Hash(fill(0xa6))),
-        heads: vec![Head { device: Who::BobPhone.device(), sequence: 4 }],
+        heads: vec![Head { device: Who::BobPhone.device(), sequence: 4, msg: MsgId(fill(7)) }],
         created_ms: NOW_MS,
         expires_ms: NOW_MS + 1,
         echoes: vec![ListEcho { account: bob, version: 3, hash: Hash(fill(0x51)) }],
