@@ -42,6 +42,13 @@ fn every_rule_holds_in_many_worlds() {
     assert_all_hold(&requests);
 }
 
+/// Worlds that once broke a rule.
+#[test]
+fn every_rule_holds_where_it_once_did_not() {
+    let seeds = [149, 512, 552, 908, 929, 1_841, 3_026, 3_076, 3_405, 3_580, 6_369];
+    assert_all_hold(&seeds.map(Request::of));
+}
+
 #[test]
 fn every_rule_holds_on_redb_with_torn_sectors() {
     let on_redb = |seed| Request { store: StoreKind::Redb, ..Request::of(seed) };
@@ -120,6 +127,26 @@ fn broken_forget_statement_on_send_is_seen() {
 #[test]
 fn broken_believe_any_statement_is_seen() {
     check_broken("believe_any_statement", 100);
+}
+
+#[test]
+fn broken_no_device_dedup_is_seen() {
+    check_broken("no_device_dedup", 100);
+}
+
+#[test]
+fn broken_tick_by_node_is_seen() {
+    check_broken("tick_by_node", 20);
+}
+
+#[test]
+fn broken_accept_any_incarnation_is_seen() {
+    check_broken("accept_any_incarnation", 100);
+}
+
+#[test]
+fn broken_no_resubmission_is_seen() {
+    check_broken("no_resubmission", 100);
 }
 
 #[test]

@@ -41,11 +41,13 @@ impl<S: Sealer> ClientCore<S> {
         let created_ms = self.node_time(now_ms);
         let life = self.settings.message_life_ms.clamp(1, limits::MESSAGE_LIFE_MS_MAX);
         let msg = self.new_msg_id(created_ms);
+        let chat = self.chat_with(txn, &peer)?;
+        let heads = chat.map(|chat| self.heads(txn, &chat)).transpose()?.unwrap_or_default();
         let row = MessageRow {
             device: self.device,
             sequence: 0,
             text: Text { text: send.text, reply_to: send.reply_to },
-            heads: Vec::new(),
+            heads,
             created_ms,
             expires_ms: created_ms + life,
             shown: true,
@@ -53,6 +55,7 @@ impl<S: Sealer> ClientCore<S> {
             missing: 0,
             hash: None,
             previous: None,
+            previous_msg: None,
             received: None,
             content: None,
             targets: Vec::new(),

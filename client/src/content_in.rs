@@ -9,11 +9,12 @@ use tidings_protocol::{
 use tidings_store::{StoreError, Txn};
 
 use crate::{
+    Sabotage,
     crypto::Sealer,
     event::{Peer, Status, Warning},
     machine::ClientCore,
     rows::{CopyRow, EnvelopeRow, MessageKey, MessageRow, PeerKey, PeerRow},
-    schema::{COPIES, ENVELOPES, MESSAGES},
+    schema::{COPIES, ENVELOPES, MESSAGES, PEERS},
 };
 
 /// A content whose signature, hash and writer have been checked.
@@ -81,8 +82,12 @@ impl<S: Sealer> ClientCore<S> {
             let chat = ChatId::of_two(&own, &arrived.account);
             return Ok((ours && chat == content.chat).then_some(arrived.from));
         }
-        let (key, row) = self.know_peer(txn, &other)?;
+        let (key, mut row) = self.know_peer(txn, &other)?;
         if row.lists.is_empty() {
+            if row.chat.is_none() {
+                row.chat = Some(content.chat);
+                self.put(txn, PEERS, &key.0, &row)?;
+            }
             return Ok(Some(key));
         }
         let list = crate::account::newest(&row.lists).map_err(StoreError::work)?;
@@ -102,6 +107,7 @@ impl<S: Sealer> ClientCore<S> {
         let mine = arrived.from == self.own_key;
         let key = MessageKey { peer, msg: content.msg, mine };
         let known: Option<MessageRow> = self.get(txn, MESSAGES, &key.bytes())?;
+        let known = known.filter(|_| !self.is_sabotaged(Sabotage::NoDeviceDedup));
         let is_new = known.is_none();
         if let Some(mut row) = known {
             if self.was_sealed_again(txn, arrived, &row)? {
@@ -126,6 +132,7 @@ impl<S: Sealer> ClientCore<S> {
                 missing: 0,
                 hash: Some(arrived.hash),
                 previous: content.previous,
+                previous_msg: None,
                 received: Some((arrived.eid, arrived.copy)),
                 content: None,
                 targets: Vec::new(),

@@ -5,7 +5,7 @@ use tidings_protocol::{
     client_frame::{ClientFrame, FetchBundle},
     content::ListEcho,
     device_list::{CheckedList, Device, DeviceList, DeviceListError, list_hash},
-    id::{AccountId, DeviceId, Hash},
+    id::{AccountId, ChatId, DeviceId, Hash},
     signed::Signed,
 };
 use tidings_store::{StoreError, Txn};
@@ -47,8 +47,13 @@ impl<S: Sealer> ClientCore<S> {
         if let Some(row) = self.peer_row(txn, &key)? {
             return Ok((key, row));
         }
-        let row =
-            PeerRow { node: peer.node, name: peer.name.clone(), lists: Vec::new(), offered: None };
+        let row = PeerRow {
+            node: peer.node,
+            name: peer.name.clone(),
+            lists: Vec::new(),
+            offered: None,
+            chat: None,
+        };
         self.put(txn, PEERS, &key.0, &row)?;
         Ok((key, row))
     }
@@ -64,6 +69,20 @@ impl<S: Sealer> ClientCore<S> {
             return Ok(None);
         }
         newest(&row.lists).map(Some).map_err(StoreError::work)
+    }
+
+    /// The 1:1 chat with a peer, as far as it is known.
+    pub(crate) fn chat_with(
+        &self,
+        txn: &dyn Txn,
+        key: &PeerKey,
+    ) -> Result<Option<ChatId>, StoreError> {
+        let Some(row) = self.peer_row(txn, key)? else { return Ok(None) };
+        if row.lists.is_empty() {
+            return Ok(row.chat);
+        }
+        let list = newest(&row.lists).map_err(StoreError::work)?;
+        Ok(Some(ChatId::of_two(&self.own_list.account(), &list.account())))
     }
 
     pub(crate) fn devices_of(
@@ -241,7 +260,7 @@ impl<S: Sealer> ClientCore<S> {
         self.account.lists.clone_from(&lists);
         self.own_list = self.identity.newest().map_err(StoreError::work)?;
         let own = self.own_peer();
-        let row = PeerRow { node: own.node, name: own.name, lists, offered: None };
+        let row = PeerRow { node: own.node, name: own.name, lists, offered: None, chat: None };
         let key = self.own_key;
         self.put(txn, PEERS, &key.0, &row)?;
         self.save_account(txn)?;

@@ -38,6 +38,38 @@ pub use machine::{ClientCore, OpenClientError, Opening};
 pub use query::{MessageView, PeerView, StatusView};
 pub use schema::SCHEMA;
 
+/// One way to break the contract at a device. Each must be caught by the simulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// What came before is shown again.
+    NoDeviceDedup,
+    /// The word of the recipient's node is shown as delivery.
+    TickByNode,
+    /// An acceptance from before the node's store was rolled back is believed.
+    AcceptAnyIncarnation,
+    /// A rolled-back node is not sent again what it has lost.
+    NoResubmission,
+}
+
+impl<S: crypto::Sealer> ClientCore<S> {
+    /// Breaks this device from now on.
+    #[cfg(feature = "sabotage")]
+    pub const fn sabotage(&mut self, how: Option<Sabotage>) {
+        self.sabotage = how;
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn is_sabotaged(&self, how: Sabotage) -> bool {
+        self.sabotage == Some(how)
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[expect(clippy::unused_self, reason = "the same call with and without the feature")]
+    const fn is_sabotaged(&self, _how: Sabotage) -> bool {
+        false
+    }
+}
+
 /// What a device has counted since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -11,6 +11,7 @@ use tidings_protocol::{
 use tidings_store::{BootId, StoreError, Txn};
 
 use crate::{
+    Sabotage,
     account::draw,
     crypto::Sealer,
     event::{ClientEffect, CloseWhy, Warning},
@@ -258,7 +259,9 @@ impl<S: Sealer> ClientCore<S> {
         self.effect(ClientEffect::Linked);
         if known.is_some_and(|known| known != welcome.incarnation) {
             self.warn(Warning::NodeRolledBack);
-            self.resubmit_all(txn)?;
+            if !self.is_sabotaged(Sabotage::NoResubmission) {
+                self.resubmit_all(txn)?;
+            }
         }
         self.settle_own_keys(txn, now_ms, welcome)?;
         self.start_holds(now_ms);

@@ -78,6 +78,8 @@ pub struct ClientCore<S: Sealer> {
     pub(crate) stopped: Option<StopWhy>,
     pub(crate) effects: VecDeque<ClientEffect>,
     pub(crate) counters: crate::Counters,
+    #[cfg(feature = "sabotage")]
+    pub(crate) sabotage: Option<crate::Sabotage>,
 }
 
 /// The store does not hold a device, or one that cannot be read.
@@ -126,6 +128,7 @@ impl<S: Sealer> ClientCore<S> {
             name: identity.owner.name.clone(),
             lists: identity.lists.clone(),
             offered: None,
+            chat: None,
         };
         let own_key = vault.peer(&identity.owner);
         vault.put(&mut rng, txn, PEERS, &own_key.0, &own)?;
@@ -183,6 +186,8 @@ impl<S: Sealer> ClientCore<S> {
             stopped: None,
             effects: VecDeque::new(),
             counters: crate::Counters::default(),
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
         };
         core.rebuild(txn)?;
         Ok(core)

@@ -153,6 +153,13 @@ impl<S: Sealer> ClientCore<S> {
         if row.expires_ms <= self.node_time(now_ms) {
             return Ok(());
         }
+        if row.sequence > 0 && row.device != self.device {
+            // It was sealed under an id that this device has no more.
+            self.renew_text(txn, &key, row.device)?;
+            let work = Work::Text { msg, only: None };
+            self.enqueue(txn, now_ms, peer, work, Class::Message, row.expires_ms)?;
+            return Ok(());
+        }
         for device in only {
             let work = Work::Text { msg, only: Some(vec![device]) };
             self.enqueue(txn, now_ms, peer, work, Class::Message, row.expires_ms)?;

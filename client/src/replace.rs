@@ -1,7 +1,16 @@
 //! This device's store was rolled back: it takes a new id before it seals anything, so that no key,
 //! number or nonce is ever used twice. Needs the right to sign device lists; else it stops.
 
-use tidings_protocol::{client_frame::ClientFrame, client_frame::PublishList, key::SecretKey};
+use std::collections::BTreeSet;
+
+use tidings_protocol::{
+    client_frame::{ClientFrame, PublishList},
+    content::Head,
+    device_list::{Device, DeviceList},
+    id::{DeviceId, MsgId},
+    key::{PublicKey, SecretKey},
+    signed::Signed,
+};
 use tidings_store::{StoreError, Txn, prefix_end};
 
 use crate::{
@@ -11,8 +20,8 @@ use crate::{
     link::Request,
     machine::{ClientCore, number},
     outbox::Queues,
-    rows::{MessageKey, MessageRow, OutboxRow, Replacement, Work},
-    schema::{DEVICES, MESSAGES, OUTBOX, SEALED, TAGS},
+    rows::{MessageKey, MessageRow, OutboxRow, Replacement, SenderRow, Work, sender_key},
+    schema::{DEVICES, MESSAGES, OUTBOX, SEALED, SENDERS, TAGS},
 };
 
 impl<S: Sealer> ClientCore<S> {
@@ -34,6 +43,10 @@ impl<S: Sealer> ClientCore<S> {
             // Lists that were published after the image was taken; the answer leads back here.
             return self.fetch(txn, self.own_key, false);
         }
+        if self.is_replaced() {
+            // The list that names the new device was published; the answer was lost.
+            return self.become_replacement(txn, now_ms);
+        }
         let Some(list) = self.replacement_list(now_ms) else {
             self.stop(StopWhy::RolledBack);
             return Ok(());
@@ -48,10 +61,7 @@ impl<S: Sealer> ClientCore<S> {
         Ok(())
     }
 
-    fn replacement_list(
-        &self,
-        now_ms: u64,
-    ) -> Option<tidings_protocol::signed::Signed<tidings_protocol::device_list::DeviceList>> {
+    fn replacement_list(&self, now_ms: u64) -> Option<Signed<DeviceList>> {
         let replacement = self.account.replacement.as_ref()?;
         if let Some(list) = &replacement.list
             && list.peek().is_ok_and(|list| list.version == self.own_list.list.version + 1)
@@ -59,11 +69,42 @@ impl<S: Sealer> ClientCore<S> {
             return Some(list.clone());
         }
         let fresh = DeviceSecrets::from_bytes(&replacement.device).ok()?;
-        let old = self.own_list.device(&self.device)?;
+        let lists = || self.account.lists.iter().rev().filter_map(|list| list.peek().ok());
+        let label = lists().find_map(|list| {
+            list.devices.iter().find(|d| d.id() == self.device).map(|d| d.label.clone())
+        })?;
+        let old = self.successor();
         let mut devices = self.own_list.list.devices.clone();
-        devices.retain(|device| device.id() != self.device);
-        devices.push(listed(&fresh, &old.label, now_ms));
+        devices.retain(|device| device.id() != old);
+        devices.push(listed(&fresh, &label, now_ms));
         self.identity.next_list(devices, now_ms)
+    }
+
+    fn is_replaced(&self) -> bool {
+        let fresh = self.account.replacement.as_ref();
+        let fresh = fresh.and_then(|row| DeviceSecrets::from_bytes(&row.device).ok());
+        fresh.is_some_and(|fresh| {
+            let key = PublicKey(fresh.device_key());
+            self.own_list.device(&DeviceId::of(&key)).is_some()
+        })
+    }
+
+    /// Who stands in this device's place in the newest list: itself, or the id that it took when it
+    /// was rolled back before, which this store knows nothing of. One list put it there alone.
+    fn successor(&self) -> DeviceId {
+        let mut current = self.device;
+        let mut before: Vec<DeviceId> = Vec::new();
+        for list in self.account.lists.iter().filter_map(|list| list.peek().ok()) {
+            let devices: Vec<DeviceId> = list.devices.iter().map(Device::id).collect();
+            if before.contains(&current) && !devices.contains(&current) {
+                let mut added = devices.iter().filter(|device| !before.contains(device));
+                if let (Some(one), None) = (added.next(), added.next()) {
+                    current = *one;
+                }
+            }
+            before = devices;
+        }
+        current
     }
 
     /// The new list is in force: from here on this is another device.
@@ -74,12 +115,14 @@ impl<S: Sealer> ClientCore<S> {
     ) -> Result<(), StoreError> {
         let Some(replacement) = self.account.replacement.take() else { return Ok(()) };
         let fresh = DeviceSecrets::from_bytes(&replacement.device).map_err(StoreError::work)?;
+        let old = self.device;
         self.account.device.clone_from(&replacement.device);
         self.identity.device = fresh;
         self.device = self.identity.device_id();
         self.key = SecretKey::from_seed(self.identity.device.signing_seed());
         let mut lists = self.account.lists.clone();
-        lists.extend(replacement.list);
+        let is_known = |list: &Signed<DeviceList>| lists.contains(list);
+        lists.extend(replacement.list.filter(|list| !is_known(list)));
         self.renew_subkey();
         self.take_own_lists(txn, lists)?;
         if let Some(local) = self.identity.local() {
@@ -88,7 +131,7 @@ impl<S: Sealer> ClientCore<S> {
         self.prekeys = self.sealer.create_prekeys(now_ms).map_err(StoreError::work)?;
         self.save_prekeys(txn)?;
         self.forget_sessions(txn)?;
-        self.unseal_outbox(txn)?;
+        self.unseal_outbox(txn, old)?;
         // The node has no mark of the new device, and what we hold of the node's may be too old.
         self.close(CloseWhy::NewDeviceId);
         Ok(())
@@ -128,9 +171,10 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     /// Texts that are not final are sealed afresh; read marks and repairs of the old device are not.
-    fn unseal_outbox(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+    fn unseal_outbox(&mut self, txn: &mut dyn Txn, old: DeviceId) -> Result<(), StoreError> {
         self.queues = Queues::default();
         self.expiries.clear();
+        let mut renewed = BTreeSet::new();
         let mut from = Vec::new();
         loop {
             let rows = txn.range(OUTBOX, &from, &prefix_end(&[]), 1_000)?;
@@ -139,17 +183,18 @@ impl<S: Sealer> ClientCore<S> {
             for (key, sealed) in rows {
                 let mut row: OutboxRow = self.vault.open(OUTBOX, &key, &sealed)?;
                 txn.delete(SEALED, &key)?;
-                let Work::Text { msg, .. } = &row.work else {
+                let Work::Text { msg, only } = &mut row.work else {
                     txn.delete(OUTBOX, &key)?;
                     continue;
                 };
-                let message = MessageKey { peer: row.peer, msg: *msg, mine: true };
-                if let Some(mut text) = self.get::<MessageRow>(txn, MESSAGES, &message.bytes())? {
-                    text.content = None;
-                    text.sequence = 0;
-                    text.targets.clear();
-                    self.put(txn, MESSAGES, &message.bytes(), &text)?;
+                if !renewed.insert((row.peer, *msg)) {
+                    txn.delete(OUTBOX, &key)?;
+                    continue;
                 }
+                // Everybody gets what is sealed now, also who had it before: one place for all.
+                *only = None;
+                let message = MessageKey { peer: row.peer, msg: *msg, mine: true };
+                self.renew_text(txn, &message, old)?;
                 row.sealed = false;
                 row.accepted = false;
                 row.unsettled.clear();
@@ -159,5 +204,40 @@ impl<S: Sealer> ClientCore<S> {
                 self.queues.restore(seq, &row);
             }
         }
+    }
+
+    /// A text of the old device is to be sealed under the new id, with a new number. It still comes
+    /// after what the old device had sealed before it.
+    pub(crate) fn renew_text(
+        &mut self,
+        txn: &mut dyn Txn,
+        message: &MessageKey,
+        old: DeviceId,
+    ) -> Result<(), StoreError> {
+        let Some(mut text) = self.get::<MessageRow>(txn, MESSAGES, &message.bytes())? else {
+            return Ok(());
+        };
+        let before = match text.sequence {
+            0 => self.last_sealed(txn, message, old)?,
+            sequence => text.previous_msg.map(|msg| (sequence - 1, msg)),
+        };
+        text.heads.extend(before.map(|(sequence, msg)| Head { device: old, sequence, msg }));
+        text.content = None;
+        text.sequence = 0;
+        text.previous_msg = None;
+        text.targets.clear();
+        self.put(txn, MESSAGES, &message.bytes(), &text)
+    }
+
+    /// The last message that a device of this account sealed in a conversation.
+    fn last_sealed(
+        &self,
+        txn: &dyn Txn,
+        message: &MessageKey,
+        device: DeviceId,
+    ) -> Result<Option<(u64, MsgId)>, StoreError> {
+        let Some(chat) = self.chat_with(txn, &message.peer)? else { return Ok(None) };
+        let row: Option<SenderRow> = self.get(txn, SENDERS, &sender_key(&chat, &device))?;
+        Ok(row.and_then(|row| Some((row.next - 1, row.msg?))))
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct PeerRow {
     pub(crate) lists: Vec<Signed<DeviceList>>,
     /// A list under another account key, which a person has to accept first.
     pub(crate) offered: Option<Signed<DeviceList>>,
+    /// The chat, as another own device named it before the account was known here.
+    pub(crate) chat: Option<ChatId>,
 }
 
 /// Sessions with one device.
@@ -111,6 +113,7 @@ pub(crate) struct MessageRow {
     /// Zero until it is sealed for the first time.
     pub(crate) sequence: u64,
     pub(crate) text: Text,
+    /// What its writer had been shown when it was written.
     pub(crate) heads: Vec<Head>,
     pub(crate) created_ms: u64,
     pub(crate) expires_ms: u64,
@@ -120,6 +123,8 @@ pub(crate) struct MessageRow {
     /// Hash of its content and of the content before it.
     pub(crate) hash: Option<Hash>,
     pub(crate) previous: Option<Hash>,
+    /// Of a message by this device: the message with the number before its own.
+    pub(crate) previous_msg: Option<MsgId>,
     /// Of another's message: the copy that came here.
     pub(crate) received: Option<(Eid, CopyId)>,
     /// Of a message by this device: the content as it was sealed, for copies that follow.

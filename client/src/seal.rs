@@ -258,15 +258,14 @@ impl<S: Sealer> ClientCore<S> {
                 content.msg = *msg;
                 content.sequence = own.next;
                 content.previous = own.last;
-                content.heads = self.heads(txn, &chat)?;
+                content.heads.clone_from(&known.heads);
                 content.created_ms = known.created_ms;
                 content.expires_ms = known.expires_ms;
                 content.body = Body::Text(known.text.clone());
-                own.next += 1;
-                own.msg = Some(*msg);
                 known.sequence = content.sequence;
                 known.previous = content.previous;
-                known.heads.clone_from(&content.heads);
+                known.previous_msg = own.msg.replace(*msg);
+                own.next += 1;
                 known.device = self.device;
                 sender = Some(own);
                 message = Some((key, known));
@@ -289,7 +288,7 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     /// The last message of each other device that was shown here.
-    fn heads(&self, txn: &dyn Txn, chat: &ChatId) -> Result<Vec<Head>, StoreError> {
+    pub(crate) fn heads(&self, txn: &dyn Txn, chat: &ChatId) -> Result<Vec<Head>, StoreError> {
         let mut heads = Vec::new();
         for (key, sealed) in txn.range(SENDERS, &chat.0, &prefix_end(&chat.0), 64)? {
             let row: SenderRow = self.vault.open(SENDERS, &key, &sealed)?;

@@ -14,6 +14,7 @@ use tidings_store::{BootId, OpenError, Opening, Store, StoreError};
 use crate::chance::Chance;
 use crate::disk::{SimDisk, SimImage};
 use crate::options::Request;
+use crate::sabotage::Broken;
 use crate::sealer::AnySealer;
 
 /// Where a device stands in the world.
@@ -172,6 +173,7 @@ impl SimDevice {
             };
             match core {
                 Ok(mut core) => {
+                    core.sabotage(self.request.broken.and_then(Broken::of_client));
                     let done = core.finish(txn);
                     opened = Some(Ok(core));
                     done

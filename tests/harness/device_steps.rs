@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidings_client::event::{ClientEffect, ClientEvent, CloseWhy};
 use tidings_core::event::{AdminCommand, AdminToken, ConnId, Event};
 use tidings_protocol::{
-    client_frame::{InviteSecret, NodeFrame},
+    client_frame::{ClientFrame, InviteSecret, NodeFrame},
     codec,
     frame::Frame,
 };
@@ -179,6 +179,9 @@ impl World {
         }
         match effect {
             ClientEffect::ToNode { frame, body } => {
+                if self.stale_acceptance(device, &frame) {
+                    return Ok(());
+                }
                 let encoded = Frame { header: codec::encode(&frame).into(), body }.encode();
                 let bytes = self.encoded(encoded)?;
                 if let Some(link) = self.devices[device].link {
@@ -215,6 +218,27 @@ impl World {
             | ClientEffect::Warn(_) => {}
         }
         Ok(())
+    }
+
+    /// Something between a device and its node that keeps old frames: it swallows a submission that
+    /// was accepted on an earlier link, answers with the acceptance of then, and breaks the link. That
+    /// acceptance still holds, unless the node's store was rolled back since.
+    fn stale_acceptance(&mut self, device: usize, frame: &ClientFrame) -> bool {
+        let ClientFrame::Submit(submit) = frame else { return false };
+        let Some(link) = self.devices[device].link.filter(|_| self.faults_on) else { return false };
+        let old = self.net.acceptances.get(&submit.submit).filter(|(on, _)| *on != link).cloned();
+        let Some((_, bytes)) = old.filter(|_| self.options.replays > 0) else { return false };
+        if self.lie_chance.happens(500) {
+            return false;
+        }
+        let name = self.name(Machine::Device(device));
+        self.trace.say(self.schedule.now_ms(), || format!("{name} gets an old acceptance"));
+        self.send(link, 1, 0, bytes);
+        if let Some(link) = self.net.links.get_mut(&link) {
+            link.deaf[0] = true;
+        }
+        self.break_link(link, 5_000);
+        true
     }
 
     /// A device's deadline.

@@ -1,6 +1,8 @@
 //! What breaks, when, and how it is mended before the healed phase. Commit boundaries crash in the
 //! machines' own loops; see `node_steps.rs`.
 
+use tidings_core::event::Event;
+
 use crate::disk::CommitFault;
 use crate::network::Machine;
 use crate::options::Restore;
@@ -21,6 +23,15 @@ pub enum FaultAction {
     Restore(Machine),
     /// The next commit of a machine fails so.
     Disk(Machine, CommitFault),
+    /// A node is told to end, and ends a little later.
+    Drain(usize),
+    /// A drained node ends, if it has not ended since.
+    End {
+        /// The node.
+        node: usize,
+        /// [`crate::node::SimNode::boot`] when it was told.
+        boot: u64,
+    },
     /// A device loses its network.
     Away(usize),
     /// It has it again.
@@ -57,11 +68,22 @@ impl World {
             self.schedule.plan(away_ms, Action::Fault(FaultAction::Away(device)));
             self.schedule.plan(away_ms + for_ms, Action::Fault(FaultAction::Back(device)));
         }
+        for _ in 0..self.options.drains {
+            let fault = FaultAction::Drain(self.fault_chance.index(self.nodes.len()));
+            self.plan_fault(safety_ms, fault);
+        }
+        for _ in 0..self.options.restores {
+            self.plan_restore();
+        }
+    }
+
+    fn plan_restore(&mut self) {
         let restored = match self.options.restore {
             Restore::None => return,
             Restore::Node => Machine::Node(self.fault_chance.index(self.nodes.len())),
             Restore::Device => Machine::Device(self.fault_chance.index(self.devices.len())),
         };
+        let safety_ms = self.options.safety_ms;
         let image_ms = self.fault_chance.below(safety_ms * 2 / 3);
         let restore_ms = self.fault_chance.between(image_ms, safety_ms);
         self.schedule.plan(image_ms, Action::Fault(FaultAction::TakeImage(restored)));
@@ -115,9 +137,10 @@ impl World {
         nodes.chain((0..self.devices.len()).map(Machine::Device)).collect()
     }
 
-    /// A fault happens, unless the world has healed meanwhile.
+    /// A fault happens, unless the world has healed meanwhile. What was drained ends all the same.
     pub fn fault_happens(&mut self, fault: FaultAction) {
-        if !self.faults_on {
+        let ends = matches!(fault, FaultAction::End { .. });
+        if !self.faults_on && !ends {
             return;
         }
         let now_ms = self.now_ms();
@@ -140,6 +163,17 @@ impl World {
             FaultAction::Disk(Machine::Node(node), fault) => self.nodes[node].disk.fail_next(fault),
             FaultAction::Disk(Machine::Device(device), fault) => {
                 self.devices[device].disk.fail_next(fault);
+            }
+            FaultAction::Drain(node) => {
+                let end = FaultAction::End { node, boot: self.nodes[node].boot };
+                self.tell_node(node, Event::Drain);
+                let in_ms = self.fault_chance.between(50, 2_000);
+                self.schedule.plan(in_ms, Action::Fault(end));
+            }
+            FaultAction::End { node, boot } => {
+                if self.nodes[node].boot == boot {
+                    self.kill_node(node);
+                }
             }
             FaultAction::Away(device) => self.device_goes_away(device),
             FaultAction::Back(device) => self.device_comes_back(device),

@@ -1,9 +1,10 @@
 //! Links between simulated machines: ordered, reliable until they break, then gone. A lost frame is
-//! a broken link; duplicates and old frames exist only across links. Knows nothing of frames.
+//! a broken link; duplicates and old frames exist only across links. Reads no frame.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use tidings_protocol::id::SubmitId;
 
 /// One end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,8 @@ pub struct Network {
     next_link: u64,
     /// Frames that once went from one node to another.
     pub recorded: BTreeMap<(usize, usize), Vec<Bytes>>,
+    /// The first acceptance of each submission, and the link that it went over.
+    pub acceptances: BTreeMap<SubmitId, (u64, Bytes)>,
 }
 
 /// Frames kept for each direction.

@@ -8,6 +8,7 @@ use tidings_core::{
     ingress::{Read, read_client_frame, read_peer_frame},
 };
 use tidings_protocol::{
+    client_frame::NodeFrame,
     codec,
     frame::{Frame, FrameError},
     peer_frame::PeerFrame,
@@ -100,6 +101,7 @@ impl World {
         let more = !me.inbox.is_empty();
         let early = self.request.broken == Some(Broken::AckBeforeCommit);
         let facts = BatchFacts::of(&events, clock_ms);
+        let drained = events.iter().any(|event| matches!(event, Event::Drain));
         let Some(Process { store, core }) = &mut me.process else { return Ok(()) };
         let mut left_early = Vec::new();
         let mut changes = Vec::new();
@@ -127,6 +129,9 @@ impl World {
             return Ok(());
         }
         self.node_effects(node)?;
+        if drained {
+            self.i33_everybody_is_told(node)?;
+        }
         if more {
             self.plan_node_step(node);
         }
@@ -196,6 +201,10 @@ impl World {
                 let bytes = frame_of(codec::encode(&frame)).encode();
                 let bytes = self.encoded(bytes)?;
                 self.oracle_node_to_client(node, conn, &frame)?;
+                if let NodeFrame::Accepted(accepted) = &frame {
+                    let first = self.net.acceptances.entry(accepted.submit);
+                    first.or_insert_with(|| (conn.0, bytes.clone()));
+                }
                 self.node_sends(node, conn.0, 0, bytes);
             }
             Effect::ToPeer { link, frame, body } => {

@@ -114,6 +114,10 @@ pub struct Options {
     pub short_life: bool,
     /// Rows of one inbox at most.
     pub device_rows_max: u64,
+    /// How many machines are put back, one after the other, where `restore` says so at all.
+    pub restores: u64,
+    /// Nodes that are told to end, and do so in order.
+    pub drains: u64,
 }
 
 /// Whose store is silently put back to an older image.
@@ -171,6 +175,8 @@ impl Options {
             down_ms_max: *chance.pick(&[1_000, 30_000, 300_000]),
             short_life: chance.happens(100),
             device_rows_max: *chance.pick(&[100_000, 100_000, 3]),
+            restores: *chance.pick(&[1, 1, 1, 2]),
+            drains: *chance.pick(&[0, 0, 0, 2]),
         }
     }
 }
@@ -182,7 +188,7 @@ impl fmt::Display for Options {
             out,
             "{} nodes, {} people, {} messages in {} s, delay {}-{} ms, batch {}, commit {} ms; \
              crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
-             {} lost of 10000 frames; restore {:?}; {} full disks, {} failed syncs; \
+             {} lost of 10000 frames; restore {:?} ×{}; {} drains; {} full disks, {} failed syncs; \
              clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}",
             self.nodes,
             self.people,
@@ -199,6 +205,8 @@ impl fmt::Display for Options {
             on(self.one_way, " (some one-way)"),
             self.frame_loss,
             self.restore,
+            self.restores,
+            self.drains,
             self.disk_full,
             self.sync_errors,
             self.clock_offset_ms_max,

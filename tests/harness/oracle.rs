@@ -92,6 +92,8 @@ pub struct NodeGhost {
     pub provoked: BTreeMap<Eid, u64>,
     /// Its store was put back to an older image at some time.
     pub restored: bool,
+    /// It was told to end, in this run of its process.
+    pub draining: bool,
 }
 
 /// All that the oracle knows.
@@ -119,6 +121,10 @@ pub struct Oracle {
     pub unproved: BTreeSet<(MsgId, DeviceId)>,
     /// Shown messages, by device and message.
     pub shown: BTreeMap<(DeviceId, MsgId), ShownMessage>,
+    /// Links on which a node has greeted a device, and those on which it said that it ends.
+    pub greeted: BTreeSet<u64>,
+    /// See `greeted`.
+    pub sent_away: BTreeSet<u64>,
     /// Envelopes that a node closed.
     pub closed: BTreeSet<Eid>,
     /// Messages that a failed commit would have shown.

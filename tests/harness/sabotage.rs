@@ -1,6 +1,7 @@
 //! Rules that are broken on purpose, to show that the simulator sees it. Some are broken in the
 //! simulator's own loop, the others inside the cores by their feature `sabotage`.
 
+use tidings_client::Sabotage as ClientSabotage;
 use tidings_core::settings::Sabotage;
 
 /// One rule, broken.
@@ -10,6 +11,8 @@ pub enum Broken {
     AckBeforeCommit,
     /// A rule of the node core.
     Core(Sabotage),
+    /// A rule of the client core.
+    Client(ClientSabotage),
 }
 
 impl Broken {
@@ -26,6 +29,10 @@ impl Broken {
         ("forget_statement_on_send", Self::Core(Sabotage::ForgetStatementOnSend)),
         ("believe_any_statement", Self::Core(Sabotage::BelieveAnyStatement)),
         ("no_submit_dedup", Self::Core(Sabotage::NoSubmitDedup)),
+        ("no_device_dedup", Self::Client(ClientSabotage::NoDeviceDedup)),
+        ("tick_by_node", Self::Client(ClientSabotage::TickByNode)),
+        ("accept_any_incarnation", Self::Client(ClientSabotage::AcceptAnyIncarnation)),
+        ("no_resubmission", Self::Client(ClientSabotage::NoResubmission)),
     ];
 
     /// Its name on the command line.
@@ -45,7 +52,16 @@ impl Broken {
     pub const fn of_core(self) -> Option<Sabotage> {
         match self {
             Self::Core(sabotage) => Some(sabotage),
-            Self::AckBeforeCommit => None,
+            Self::AckBeforeCommit | Self::Client(_) => None,
+        }
+    }
+
+    /// What the client core is told.
+    #[must_use]
+    pub const fn of_client(self) -> Option<ClientSabotage> {
+        match self {
+            Self::Client(sabotage) => Some(sabotage),
+            Self::AckBeforeCommit | Self::Core(_) => None,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     event::ConnId,
     schema::{
         self, ACCOUNTS, AccountRow, BUNDLES, DEVICES, DeviceRow, INVITES, InviteRow, LISTS,
-        ONE_TIME, OneTimeRow, list_key,
+        ONE_TIME, OneTimeRow, REPLACED, list_key,
     },
 };
 
@@ -69,7 +69,7 @@ impl Core {
         };
         invite.uses_left -= 1;
         schema::put(txn, INVITES, invite_key.as_bytes(), &invite)?;
-        self.write_list(&join.list, list, None, txn)?;
+        self.write_list(&join.list, list, None, None, txn)?;
         self.tell_client(conn, NodeFrame::Joined(Joined { request: join.request }));
         Ok(())
     }
@@ -81,9 +81,8 @@ impl Core {
         list: &CheckedList,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let Some(account) = self.greeted(conn).map(|greeted| greeted.account) else {
-            return Ok(());
-        };
+        let Some(greeted) = self.greeted(conn) else { return Ok(()) };
+        let (account, by) = (greeted.account, greeted.device);
         let Some(known) = Self::newest_list(&account, txn)? else { return Ok(()) };
         let known_list = CheckedList::first_seen(&known)
             .map_err(|error| StoreError::corrupt(error.to_string()))?;
@@ -115,7 +114,7 @@ impl Core {
         }
         // The answer comes first: the list may end this very link.
         self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
-        self.write_list(&publish.list, list, Some(&known_list), txn)
+        self.write_list(&publish.list, list, Some(&known_list), Some(by), txn)
     }
 
     /// True when a list names a device that belongs to another account here: listing a key takes no
@@ -130,12 +129,14 @@ impl Core {
         Ok(false)
     }
 
-    /// Writes a list, adds its devices and removes those that it no longer names.
+    /// Writes a list, adds its devices and removes those that it no longer names. Whoever publishes a
+    /// list without himself puts another in his place, and may come back to do so once more.
     fn write_list(
         &mut self,
         signed: &Signed<DeviceList>,
         list: &CheckedList,
         before: Option<&CheckedList>,
+        by: Option<DeviceId>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let account = list.account();
@@ -157,10 +158,15 @@ impl Core {
                 schema::put(txn, DEVICES, id.as_bytes(), &row)?;
             }
         }
+        let replaces_itself = by.is_some_and(|by| list.device(&by).is_none());
         let before = before.map(|before| before.list.devices.as_slice()).unwrap_or_default();
         for device in before.iter().map(tidings_protocol::device_list::Device::id) {
             if list.device(&device).is_none() {
+                let row: Option<DeviceRow> = schema::get(txn, DEVICES, device.as_bytes())?;
                 self.remove_device(&device, txn)?;
+                if let Some(row) = row.filter(|_| replaces_itself) {
+                    schema::put(txn, REPLACED, device.as_bytes(), &row)?;
+                }
             }
         }
         Ok(())

@@ -24,6 +24,9 @@ pub const ACCOUNTS: Table = Table::new("accounts");
 pub const LISTS: Table = Table::new("lists");
 /// device → [`DeviceRow`].
 pub const DEVICES: Table = Table::new("devices");
+/// device → [`DeviceRow`]: devices that put another in their own place, because their store was
+/// rolled back. One that is rolled back again may greet only to do the same.
+pub const REPLACED: Table = Table::new("replaced");
 /// device → fallback bundle.
 pub const BUNDLES: Table = Table::new("bundles");
 /// device ‖ pre-key id → [`OneTimeRow`]; removed when handed out.
@@ -59,8 +62,8 @@ pub const DEAD: Table = Table::new("dead");
 pub static SCHEMA: Schema = Schema {
     version: 1,
     tables: &[
-        META, ACCOUNTS, LISTS, DEVICES, BUNDLES, ONE_TIME, INVITES, PEERS, OUTBOX, OUT, SUBMITS,
-        BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY, DEAD,
+        META, ACCOUNTS, LISTS, DEVICES, REPLACED, BUNDLES, ONE_TIME, INVITES, PEERS, OUTBOX, OUT,
+        SUBMITS, BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY, DEAD,
     ],
     migrations: &[],
 };

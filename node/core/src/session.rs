@@ -18,7 +18,8 @@ use crate::{
     effect::{Effect, Observed},
     event::{ClientInput, ConnId},
     schema::{
-        self, ACCOUNTS, AccountRow, DEVICES, DeviceRow, ONE_TIME, OneTimeRow, SUBMITS, SubmitRow,
+        self, ACCOUNTS, AccountRow, DEVICES, DeviceRow, ONE_TIME, OneTimeRow, REPLACED, SUBMITS,
+        SubmitRow,
     },
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Greeted {
     pub(crate) device: DeviceId,
     pub(crate) account: AccountId,
     pub(crate) key: PublicKey,
+    /// It has put another device in its own place: all it may do is to do so again.
+    pub(crate) is_replaced: bool,
     /// The device's mark of the hello, to be written once the device has gone on after our welcome:
     /// a device that was rolled back notices that from the welcome and does not go on.
     pub(crate) mark: Option<Mark>,
@@ -105,6 +108,15 @@ impl Core {
         input: ClientInput,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
+        let may_do_all = self.greeted(conn).is_some_and(|greeted| !greeted.is_replaced);
+        let may_all_do = matches!(
+            input,
+            ClientInput::FetchBundle(_) | ClientInput::PublishList(_) | ClientInput::Ping { .. }
+        );
+        if !may_do_all && !may_all_do {
+            self.refuse_link(conn, RefusalCode::NotAuthorised);
+            return Ok(());
+        }
         self.keep_hello_mark(conn);
         match input {
             ClientInput::Hello(_) | ClientInput::Join(_) => {
@@ -152,7 +164,12 @@ impl Core {
         hello: &ClientHello,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let row: Option<DeviceRow> = schema::get(txn, DEVICES, hello.device.as_bytes())?;
+        let listed: Option<DeviceRow> = schema::get(txn, DEVICES, hello.device.as_bytes())?;
+        let is_replaced = listed.is_none();
+        let row = match listed {
+            Some(row) => Some(row),
+            None => schema::get(txn, REPLACED, hello.device.as_bytes())?,
+        };
         let refusal = self.hello_refusal(challenge, hello, row.as_ref());
         let (Some(row), None) = (row, refusal) else {
             self.refuse_link(conn, refusal.unwrap_or(RefusalCode::NotAuthorised));
@@ -185,7 +202,7 @@ impl Core {
         welcome.signature =
             self.settings.operational.sign(Purpose::NodeHello, transcript.as_bytes());
         self.tell_client(conn, NodeFrame::Welcome(welcome));
-        self.greet(conn, hello, &row);
+        self.greet(conn, hello, &row, is_replaced);
         Ok(())
     }
 
@@ -208,18 +225,22 @@ impl Core {
         (!is_proved).then_some(RefusalCode::NotAuthorised)
     }
 
-    fn greet(&mut self, conn: ConnId, hello: &ClientHello, row: &DeviceRow) {
+    fn greet(&mut self, conn: ConnId, hello: &ClientHello, row: &DeviceRow, is_replaced: bool) {
         let greeted = Greeted {
             device: hello.device,
             account: row.account,
             key: row.key,
-            mark: Some(hello.mine.clone()),
+            is_replaced,
+            mark: (!is_replaced).then(|| hello.mine.clone()),
             pushed: BTreeMap::new(),
             inbox_cursor: 0,
             noted: BTreeSet::new(),
             notes_cursor: 0,
         };
         self.sessions.insert(conn, Session::Greeted(Box::new(greeted)));
+        if is_replaced {
+            return;
+        }
         // One connection per device: the newer one is the one that works.
         if let Some(older) = self.online.insert(hello.device, conn)
             && older != conn

@@ -53,8 +53,7 @@ impl World {
                 return Some(format!("{name} is not linked"));
             }
             let waiting = me.process.as_ref().map_or(0, |process| process.core.outbox_len());
-            let was_restored = self.oracle.restored_devices.contains(&device);
-            if waiting > 0 && !me.stopped && !was_restored && !self.was_closed(device) {
+            if waiting > 0 && !me.stopped && !self.was_closed(device) {
                 return Some(format!("{name} has {waiting} rows in its outbox"));
             }
         }

@@ -37,15 +37,21 @@ impl World {
                 }
                 Ok(())
             }
-            NodeFrame::Challenge(_)
-            | NodeFrame::Welcome(_)
+            NodeFrame::Challenge(_) => {
+                self.oracle.greeted.insert(conn.0);
+                Ok(())
+            }
+            NodeFrame::Goaway(_) => {
+                self.oracle.sent_away.insert(conn.0);
+                Ok(())
+            }
+            NodeFrame::Welcome(_)
             | NodeFrame::Joined(_)
             | NodeFrame::Refused(_)
             | NodeFrame::Notes(_)
             | NodeFrame::Done(_)
             | NodeFrame::NewerLists(_)
-            | NodeFrame::Pong(_)
-            | NodeFrame::Goaway(_) => Ok(()),
+            | NodeFrame::Pong(_) => Ok(()),
         }
     }
 
@@ -95,6 +101,7 @@ impl World {
         if statements.iter().any(|statement| statement.claim != Claim::Accepted) {
             return Err(self.violated("I6", "an acceptance that accepts nothing".to_owned()));
         }
+        self.i33_drained_nodes_accept_nothing_new(node, device, accepted)?;
         self.i8_i9_one_submission_one_answer(device, accepted, &eids)?;
         for eid in &eids {
             // An answer may come when all has ended and only the submission's row is kept.
@@ -107,6 +114,37 @@ impl World {
             if let Some(sent) = self.oracle.sent.get_mut(eid) {
                 sent.is_accepted = true;
             }
+        }
+        Ok(())
+    }
+
+    /// I33: a node that was told to end tells every device that it had greeted. Checked right after
+    /// the batch in which it was told.
+    pub fn i33_everybody_is_told(&mut self, node: usize) -> Result<(), Violation> {
+        self.oracle.nodes[node].draining = true;
+        for (link, side) in self.net.links_of(Machine::Node(node)) {
+            let other = self.net.links.get(&link).map(|link| link.ends[1 - side]);
+            let Some(Machine::Device(device)) = other else { continue };
+            if self.oracle.greeted.contains(&link) && !self.oracle.sent_away.contains(&link) {
+                let name = self.name(Machine::Device(device));
+                let what = format!("{name} was not told that its node ends");
+                return Err(self.violated("I33", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// I33: from then on it accepts no new submission; an old one gets its old answer.
+    fn i33_drained_nodes_accept_nothing_new(
+        &self,
+        node: usize,
+        device: usize,
+        accepted: &Accepted,
+    ) -> Result<(), Violation> {
+        let is_new = !self.oracle.accepted.contains_key(&(device, accepted.submit));
+        if self.oracle.nodes[node].draining && is_new {
+            let name = self.name(Machine::Node(node));
+            return Err(self.violated("I33", format!("{name} accepted while it ended")));
         }
         Ok(())
     }
