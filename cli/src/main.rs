@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod bench;
 mod demo;
 mod device;
 mod exit;
@@ -21,6 +22,7 @@ mod invite_text;
 mod join;
 mod node;
 mod send;
+mod server;
 mod show;
 mod status;
 mod verify;
@@ -40,6 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Bench(bench::Args),
     Init(init::Args),
     Node(node::Args),
     Invite(invite::Args),
@@ -55,6 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Node(args) => node::run(&args),
         Command::Invite(args) => invite::run(&args),

@@ -118,7 +118,7 @@ impl Metrics {
         self.observed.get_or_create(&[("what", what)]).inc();
     }
 
-    pub(crate) fn batch(&self, events: usize, took: Duration, done: Counters) {
+    pub(crate) fn batch(&self, events: usize, took: Duration, done: Counters, syncs: u64) {
         self.commit.observe(took.as_secs_f64());
         self.batch.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
         for (what, count) in [
@@ -129,6 +129,7 @@ impl Metrics {
             ("commits", done.commits),
             ("idle_batches", done.idle_batches),
             ("bytes_put", done.bytes_put),
+            ("syncs", syncs),
         ] {
             self.store.get_or_create(&[("work", what)]).inc_by(count);
         }

@@ -52,6 +52,7 @@ pub(crate) struct Turn {
     questions_asked: u64,
     beats: Vec<oneshot::Sender<()>>,
     counted: Counters,
+    syncs_counted: u64,
     stopping: bool,
 }
 
@@ -170,8 +171,12 @@ impl Loop {
             Ok(())
         })?;
         let counters = self.store.counters();
-        self.metrics.batch(count, watch.elapsed(), counters - self.turn.counted);
+        let took = watch.elapsed();
+        let syncs = self.store.syncs();
+        let (done, synced) = (counters - self.turn.counted, syncs - self.turn.syncs_counted);
+        self.metrics.batch(count, took, done, synced);
         self.turn.counted = counters;
+        self.turn.syncs_counted = syncs;
         Ok(())
     }
 

@@ -175,6 +175,7 @@ async fn health_and_metrics_are_shown() {
         "tidings_node{what=\"accounts\"} 1",
         "tidings_commit_seconds_count",
         "tidings_store_total{work=\"commits\"}",
+        "tidings_store_total{work=\"syncs\"}",
         "tidings_disk_bytes{space=\"free\"}",
         "# EOF",
     ] {

@@ -4,6 +4,8 @@
 
 #[cfg(all(feature = "redb", unix))]
 pub mod ballast;
+#[cfg(feature = "redb")]
+mod counted_backend;
 pub mod counters;
 pub mod error;
 #[cfg(feature = "faults")]

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -13,6 +14,7 @@ use redb::{
     WriteTransaction,
 };
 
+use crate::counted_backend::CountedBackend;
 use crate::lineage::{last_commit, load, set_last_commit};
 use crate::redb_txn::{ReadTxn, WriteTxn, engine, is_full};
 use crate::{Counters, Lineage, OpenError, Opening, Schema, Store, StoreError, Txn, opening};
@@ -40,6 +42,7 @@ pub struct RedbStore {
     commit: u64,
     lineage: Lineage,
     counters: Cell<Counters>,
+    syncs: Arc<AtomicU64>,
     poisoned: bool,
 }
 
@@ -62,8 +65,14 @@ impl RedbStore {
             file = access.open(path);
         }
         let file = file.map_err(|error| io_failed(path, error))?;
-        let backend = FileBackend::new(file).map_err(|error| refused(path, error))?;
-        Self::open_at(path, backend, schema, opening, options)
+        let file = FileBackend::new(file).map_err(|error| refused(path, error))?;
+        let syncs = Arc::new(AtomicU64::new(0));
+        let backend = CountedBackend::new(file, Arc::clone(&syncs));
+        let mut store = Self::open_at(path, backend, schema, opening, options)?;
+        // As with the other counters, the opening is not counted.
+        syncs.store(0, Ordering::Relaxed);
+        store.syncs = syncs;
+        Ok(store)
     }
 
     /// Opens a store on another backend than a file. A crash within the very first opening may leave
@@ -104,7 +113,8 @@ impl RedbStore {
         write.commit().map_err(|error| failed(engine("committing the opening", error)))?;
         counters.take();
         let reader = RedbReader { db: Arc::new(db), schema };
-        Ok(Self { reader, commit, lineage, counters, poisoned: false })
+        let syncs = Arc::default();
+        Ok(Self { reader, commit, lineage, counters, syncs, poisoned: false })
     }
 
     /// A handle for reads from other threads; they never wait for the writer. The file stays open
@@ -112,6 +122,12 @@ impl RedbStore {
     #[must_use]
     pub fn reader(&self) -> RedbReader {
         self.reader.clone()
+    }
+
+    /// How often the file was synced since it was opened; 0 on another backend than a file.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
     /// Gives unused parts of the file back; whether there were any. Copies what is left, so it

@@ -31,6 +31,20 @@ fn the_file_belongs_to_its_owner_and_is_locked() {
 }
 
 #[test]
+fn each_commit_syncs_the_file_and_an_idle_batch_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(&folder.path().join("store.redb")).unwrap();
+    assert_eq!(store.syncs(), 0, "the opening is not counted");
+    store.batch(&mut |txn| txn.put(INBOX, b"key", b"value")).unwrap();
+    let each = store.syncs();
+    assert!(each >= 1);
+    store.batch(&mut |_| Ok(())).unwrap();
+    assert_eq!(store.syncs(), each);
+    store.batch(&mut |txn| txn.put(INBOX, b"key", b"other")).unwrap();
+    assert_eq!(store.syncs(), 2 * each);
+}
+
+#[test]
 fn what_is_no_store_is_called_so_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");

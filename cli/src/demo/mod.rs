@@ -1,9 +1,8 @@
 //! `tidings demo`: three nodes as separate processes, two people, and every promise tried in turn.
-//! It tells what it sees and fails when anything is not as told. The parts are `server.rs` (a node's
-//! process), `person.rs` (somebody with a device) and `story.rs` (what happens).
+//! It tells what it sees and fails when anything is not as told. The parts are `../server.rs` (a
+//! node's process), `person.rs` (somebody with a device) and `story.rs` (what happens).
 
 mod person;
-mod server;
 mod story;
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use tidings_client::{
 };
 use tidings_protocol::{address::UserName, client_frame::InviteSecret, evidence::Evidence, limits};
 
-use super::server::Server;
+use crate::server::Server;
 
 /// How long anything may take before the demo says that it does not happen.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,10 +8,8 @@ use tidings_client::event::{MessageRef, Status};
 use tidings_node::clock::Stopwatch;
 use tidings_protocol::evidence::{ProvedSigner, TrustRoots, verify};
 
-use super::{
-    person::{Person, tick},
-    server::Server,
-};
+use super::person::{Person, tick};
+use crate::server::Server;
 
 /// Messages while bob's device is away.
 const AWAY: usize = 5;
@@ -61,20 +59,21 @@ fn step(title: &str) {
 
 async fn gather(dir: &Path) -> anyhow::Result<Cast> {
     step("Three nodes, each a process of its own");
-    let mut hub = Server::make(dir, "hub", None)?;
+    let mut hub = Server::make(dir, "hub", "")?;
     hub.start().await?;
     let known = hub.address().await?;
     println!("hub     {}", hub.id.to_text());
-    let mut acme = Server::make(dir, "acme", Some(&known))?;
-    let mut globex = Server::make(dir, "globex", Some(&known))?;
+    let bootstrap = format!("bootstrap = [\"{known}\"]");
+    let mut acme = Server::make(dir, "acme", &bootstrap)?;
+    let mut globex = Server::make(dir, "globex", &bootstrap)?;
     for server in [&mut acme, &mut globex] {
         server.start().await?;
         println!("{:<7} {}  knows only {known}", server.name, server.id.to_text());
     }
     step("Two people");
-    let alice = Person::join("alice", &acme, acme.invite().await?, dir.join("alice")).await?;
+    let alice = Person::join("alice", &acme, acme.invite(1).await?, dir.join("alice")).await?;
     println!("alice joined acme");
-    let bob = Person::join("bob", &globex, globex.invite().await?, dir.join("bob")).await?;
+    let bob = Person::join("bob", &globex, globex.invite(1).await?, dir.join("bob")).await?;
     println!("bob joined globex");
     Ok(Cast { hub, acme, globex, alice, bob, sent: Vec::new() })
 }

@@ -1,10 +1,11 @@
-//! A node of the demo: its folder, its configuration, and its process, which may be stopped, killed
-//! and started again. Speaks to it as an administrator would.
+//! A node on this machine, for `demo` and `bench`: its folder, its configuration, and its process,
+//! which may be stopped, killed and started again. Speaks to it as an administrator would.
 
 use std::{
-    net::{TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -28,55 +29,64 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
 /// A node and its process.
-pub(super) struct Server {
-    pub(super) name: &'static str,
-    pub(super) id: NodeId,
-    pub(super) folder: PathBuf,
-    pub(super) url: String,
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) id: NodeId,
+    pub(crate) folder: PathBuf,
+    pub(crate) url: String,
+    /// Where `/metrics` is.
+    pub(crate) admin: SocketAddr,
     child: Option<Child>,
 }
 
+/// First and number of the ports that are tried: below those from which the system serves outgoing
+/// connections, so that a node that is down for a while finds its own port free when it returns.
+const PORT_FIRST: u16 = 10_000;
+const PORTS: u16 = 20_000;
+
 /// A port that is free for both TCP and UDP.
 fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..64 {
-        let tcp = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-        let port = tcp.local_addr().context("looking for a free port")?.port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another run at the same time begins elsewhere.
+    let start = std::process::id().wrapping_mul(37) % u32::from(PORTS);
+    for _ in 0..PORTS {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = u16::try_from((start + step) % u32::from(PORTS)).unwrap_or_default();
+        let port = PORT_FIRST + offset;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
             return Ok(port);
         }
     }
-    bail!("looking for a port that is free for TCP and UDP: none was found in 64 tries")
+    bail!("looking for a port that is free for TCP and UDP: none is from {PORT_FIRST} upwards")
 }
 
 impl Server {
-    /// Makes the keys and the configuration of a new node. `bootstrap` is the one address it knows.
-    pub(super) fn make(
-        dir: &Path,
-        name: &'static str,
-        bootstrap: Option<&str>,
-    ) -> anyhow::Result<Self> {
+    /// Makes the keys and the configuration of a new node; `lines` are added to the latter.
+    pub(crate) fn make(dir: &Path, name: &'static str, lines: &str) -> anyhow::Result<Self> {
         let folder = dir.join(name);
         let id = keys::create(&folder, &[], clock::now_ms())?;
         let [peers, clients, admin] = [free_port()?, free_port()?, free_port()?];
-        let known = bootstrap.map(|address| format!("\"{address}\"")).unwrap_or_default();
         let config = format!(
-            "# Node {name} of the demo.\n\
+            "# Node {name}.\n\
              data = \".\"\n\
              listen_peers = [\"/ip4/127.0.0.1/udp/{peers}/quic-v1\", \"/ip4/127.0.0.1/tcp/{peers}\"]\n\
              listen_clients = \"127.0.0.1:{clients}\"\n\
              listen_admin = \"127.0.0.1:{admin}\"\n\
-             bootstrap = [{known}]\n\
              allow_private_addresses = true\n\
-             ballast_mib = 1\n"
+             ballast_mib = 1\n\
+             {lines}\n"
         );
         let path = folder.join(FILE_NAME);
         std::fs::write(&path, config).with_context(|| format!("writing {}", path.display()))?;
         let url = format!("ws://127.0.0.1:{clients}");
-        Ok(Self { name, id, folder, url, child: None })
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
+        Ok(Self { name, id, folder, url, admin, child: None })
     }
 
     /// Starts the process and waits until it says that it serves.
-    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("looking for the path of this program")?;
         let log = self.folder.join("node.log");
         let log = std::fs::OpenOptions::new()
@@ -106,7 +116,7 @@ impl Server {
     }
 
     /// Stops the process as an administrator would.
-    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
             let pid = rustix::process::Pid::from_raw(id).context("the node's process id")?;
@@ -119,8 +129,13 @@ impl Server {
         if status.success() { Ok(()) } else { bail!("{} ended with {status}", self.name) }
     }
 
+    /// The process, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// `kill -9`.
-    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill().await.with_context(|| format!("killing {}", self.name))
     }
@@ -130,7 +145,7 @@ impl Server {
     }
 
     /// Where peers reach the node, `/p2p/` included.
-    pub(super) async fn address(&self) -> anyhow::Result<String> {
+    pub(crate) async fn address(&self) -> anyhow::Result<String> {
         let status = self.ask(&AdminRequest::Status).await?;
         let addresses = status.get("addresses").and_then(Value::as_array);
         let first = addresses.and_then(|all| all.first()).and_then(Value::as_str);
@@ -138,14 +153,14 @@ impl Server {
     }
 
     /// How many envelopes wait for peers.
-    pub(super) async fn queued(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn queued(&self) -> anyhow::Result<u64> {
         let status = self.ask(&AdminRequest::Status).await?;
         Ok(status.get("queued").and_then(Value::as_u64).unwrap_or(u64::MAX))
     }
 
-    /// An invite for one account.
-    pub(super) async fn invite(&self) -> anyhow::Result<InviteSecret> {
-        let request = AdminRequest::Invite { uses: 1, life_ms: 600_000 };
+    /// An invite for so many accounts.
+    pub(crate) async fn invite(&self, uses: u32) -> anyhow::Result<InviteSecret> {
+        let request = AdminRequest::Invite { uses, life_ms: 600_000 };
         let answer = self.ask(&request).await?;
         answer
             .get("secret")
