@@ -37,11 +37,12 @@ fn each_commit_syncs_the_file_and_an_idle_batch_does_not() {
     assert_eq!(store.syncs(), 0, "the opening is not counted");
     store.batch(&mut |txn| txn.put(INBOX, b"key", b"value")).unwrap();
     let each = store.syncs();
-    assert!(each >= 1);
+    assert!(each >= 2, "a commit has two phases");
     store.batch(&mut |_| Ok(())).unwrap();
     assert_eq!(store.syncs(), each);
     store.batch(&mut |txn| txn.put(INBOX, b"key", b"other")).unwrap();
-    assert_eq!(store.syncs(), 2 * each);
+    // One more when the file grows.
+    assert!(store.syncs() >= each + 2);
 }
 
 #[test]
