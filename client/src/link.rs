@@ -42,6 +42,9 @@ pub(crate) enum Link {
 pub(crate) struct Session {
     /// Of the node's store; an acceptance of another one earns no tick.
     pub(crate) incarnation: u64,
+    /// Of the node's store: an acceptance of an earlier one may be from before a restore that nobody
+    /// has noticed.
+    pub(crate) boot: tidings_protocol::id::BootId,
     /// Signs the node's statements.
     pub(crate) operational: PublicKey,
     /// The list version that the node has of this account.
@@ -242,6 +245,7 @@ impl<S: Sealer> ClientCore<S> {
         self.remember_node(welcome);
         self.link = Link::Up(Session {
             incarnation: welcome.incarnation,
+            boot: welcome.mine.boot,
             operational: checked.delegation.operational,
             list_version: welcome.list_version,
             heard_ms: now_ms,

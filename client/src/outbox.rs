@@ -302,6 +302,7 @@ impl<S: Sealer> ClientCore<S> {
             checked.root.signer.node == Some(self.settings.node)
                 && checked.root.signer.key == session.operational
                 && (checked.root.incarnation == session.incarnation
+                    && checked.root.boot == session.boot
                     || self.is_sabotaged(Sabotage::AcceptAnyIncarnation))
                 && eids.iter().all(|eid| {
                     checked

@@ -124,9 +124,16 @@ impl World {
     fn device_batch_in_doubt(&mut self, device: usize) {
         let Some(process) = &mut self.devices[device].process else { return };
         while let Some(effect) = process.core.poll_effect() {
-            if let ClientEffect::Show(shown) = effect {
-                let id = process.core.device_id();
-                self.oracle.maybe_shown(id, &shown);
+            match effect {
+                ClientEffect::Show(shown) => {
+                    let id = process.core.device_id();
+                    self.oracle.maybe_shown(id, &shown);
+                }
+                ClientEffect::Composed { token, message } => {
+                    let texts = self.oracle.maybe_composed.entry(device).or_default();
+                    texts.push((token, message));
+                }
+                _ => {}
             }
         }
     }

@@ -72,22 +72,33 @@ impl World {
             let fault = FaultAction::Drain(self.fault_chance.index(self.nodes.len()));
             self.plan_fault(safety_ms, fault);
         }
+        let mut linked = None;
         for _ in 0..self.options.restores {
-            self.plan_restore();
+            linked = self.plan_restore(linked);
         }
     }
 
-    fn plan_restore(&mut self) {
+    /// Says which device it was, if it is one that was linked: only the account's key puts a device in
+    /// its place a second time, so a linked one may be put back once.
+    fn plan_restore(&mut self, before: Option<usize>) -> Option<usize> {
         let restored = match self.options.restore {
-            Restore::None => return,
+            Restore::None => return None,
             Restore::Node => Machine::Node(self.fault_chance.index(self.nodes.len())),
-            Restore::Device => Machine::Device(self.fault_chance.index(self.devices.len())),
+            Restore::Device => {
+                let device = self.fault_chance.index(self.devices.len());
+                let first = self.people[self.devices[device].person].devices[0];
+                Machine::Device(if before == Some(device) { first } else { device })
+            }
         };
         let safety_ms = self.options.safety_ms;
         let image_ms = self.fault_chance.below(safety_ms * 2 / 3);
         let restore_ms = self.fault_chance.between(image_ms, safety_ms);
         self.schedule.plan(image_ms, Action::Fault(FaultAction::TakeImage(restored)));
         self.schedule.plan(restore_ms, Action::Fault(FaultAction::Restore(restored)));
+        match restored {
+            Machine::Device(device) if self.devices[device].ordinal > 1 => Some(device),
+            Machine::Device(_) | Machine::Node(_) => None,
+        }
     }
 
     fn plan_fault(&mut self, within_ms: u64, fault: FaultAction) {

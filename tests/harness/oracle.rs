@@ -4,7 +4,7 @@
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidings_client::event::{Peer, ShownMessage, Status};
+use tidings_client::event::{MessageRef, Peer, ShownMessage, Status};
 use tidings_core::effect::Observed;
 use tidings_core::schema::{OutRow, SeenRow};
 use tidings_protocol::id::{CopyId, DeviceId, Eid, MsgId, NodeId, SubmitId};
@@ -127,6 +127,8 @@ pub struct Oracle {
     pub sent_away: BTreeSet<u64>,
     /// Envelopes that a node closed.
     pub closed: BTreeSet<Eid>,
+    /// Texts that a failed commit of a device would have composed, with their tokens.
+    pub maybe_composed: BTreeMap<usize, Vec<(u64, MessageRef)>>,
     /// Messages that a failed commit would have shown.
     pub maybe_shown: BTreeSet<(DeviceId, MsgId)>,
     /// Their numbers: device, chat, writer.

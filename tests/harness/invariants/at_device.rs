@@ -144,8 +144,13 @@ impl World {
         }
         let key = (id, shown.message.peer.clone(), shown.device);
         let last = self.oracle.shown_up_to.get(&key).copied();
+        // Short-lived ones may be here and expired, and what a writer sealed again under a new id may
+        // have been shown before: they are neither shown now nor missing.
+        let writer = self.oracle.devices.get(&shown.device);
+        let may_be_here = self.options.short_life
+            || writer.is_some_and(|writer| self.oracle.restored_devices.contains(writer));
         if shown.is_late {
-            let fits = last.is_some_and(|last| shown.sequence < last);
+            let fits = may_be_here || last.is_some_and(|last| shown.sequence < last);
             return if fits { Ok(()) } else { Err(self.i10(shown, last)) };
         }
         if let Some(last) = last {
@@ -154,9 +159,8 @@ impl World {
             let doubtful = self.oracle.maybe_numbers.get(&key);
             let doubtful =
                 doubtful.map_or(0, |known| known.range(last..shown.sequence).count() as u64);
-            // Short-lived ones may be here and expired: they are neither shown nor missing.
             let least = |skipped: u64| {
-                if self.options.short_life { 0 } else { skipped.saturating_sub(doubtful) }
+                if may_be_here { 0 } else { skipped.saturating_sub(doubtful) }
             };
             let fits =
                 skipped.is_some_and(|skipped| (least(skipped)..=skipped).contains(&shown.missing));
@@ -195,6 +199,7 @@ impl World {
     /// before. A commit that failed may be durable, so this is also where the oracle learns what
     /// nobody was told.
     pub fn i7_statuses_after_a_start(&mut self, device: usize) -> Result<(), Violation> {
+        self.learn_what_was_composed(device)?;
         let Some(process) = &self.devices[device].process else { return Ok(()) };
         let mut found = Vec::new();
         let written = self.oracle.written.values().filter(|written| written.device == device);
@@ -215,6 +220,24 @@ impl World {
             self.i6_tick_is_true(&message, of, status)?;
         }
         Ok(())
+    }
+
+    /// A failed commit may have been durable: then what it composed is in the store now.
+    fn learn_what_was_composed(&mut self, device: usize) -> Result<(), Violation> {
+        let Some(process) = &self.devices[device].process else { return Ok(()) };
+        let mut found = Vec::new();
+        for (token, message) in self.oracle.maybe_composed.get(&device).into_iter().flatten() {
+            let read = process.store.view(&mut |txn| {
+                let views = process.core.conversation(txn, &message.peer, 1_000)?;
+                if views.iter().any(|view| view.message == *message) {
+                    found.push((*token, message.msg));
+                }
+                Ok(())
+            });
+            read.map_err(|error| self.violated("I5", format!("reading a chat: {error}")))?;
+        }
+        self.oracle.maybe_composed.remove(&device);
+        found.into_iter().try_for_each(|(token, msg)| self.learn_message(token, msg))
     }
 
     /// I6: ✓✓ for a message at a device is shown only when that device belongs to the recipient and
