@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::ledger::{Ledger, Stage};
-use super::socket::{Lost, Socket, encode};
+use super::socket::{Door, Lost, Socket, encode};
 
 /// Bytes of the part that is sealed for one device: what the real client's takes in a session that
 /// is established.
@@ -55,10 +55,9 @@ pub(super) struct Contact {
 }
 
 /// Keys and list of a person with one device.
-#[derive(Debug)]
 pub(super) struct Device {
     node: NodeId,
-    url: String,
+    door: Door,
     account: SecretKey,
     key: SecretKey,
     list: DeviceList,
@@ -105,7 +104,7 @@ struct Gathered {
 }
 
 impl Device {
-    pub(super) fn new(name: &str, node: NodeId, url: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(name: &str, node: NodeId, door: Door) -> anyhow::Result<Self> {
         let account = SecretKey::from_seed(&draw()?);
         let key = SecretKey::from_seed(&draw()?);
         let device = device_list::Device {
@@ -126,7 +125,7 @@ impl Device {
         };
         Ok(Self {
             node,
-            url: url.to_owned(),
+            door,
             account,
             key,
             list,
@@ -152,7 +151,7 @@ impl Device {
     /// Makes the account at the node.
     pub(super) async fn join(&self, invite: InviteSecret) -> anyhow::Result<()> {
         let lost = |_| anyhow::anyhow!("the node closed the link while an account was being made");
-        let mut socket = Socket::connect(&self.url).await.map_err(lost)?;
+        let mut socket = Socket::connect(&self.door).await.map_err(lost)?;
         let challenge = challenge(&mut socket).await.map_err(lost)?;
         let list = self.signed_list();
         let proof = self.key.sign(Purpose::Join, challenge.nonce.as_bytes());
@@ -188,7 +187,7 @@ impl Device {
         plan: &mut Plan,
         mut phase: watch::Receiver<Phase>,
     ) -> anyhow::Result<()> {
-        let Ok(mut socket) = Socket::connect(&self.url).await else { return Ok(()) };
+        let Ok(mut socket) = Socket::connect(&self.door).await else { return Ok(()) };
         if !self.greet(&mut socket).await? {
             return Ok(());
         }

@@ -1,18 +1,17 @@
 //! The scenarios in which everybody is there: latency one at a time, throughput between two nodes
-//! and on one.
+//! and on one, and the same while a node is killed.
+
+use std::time::Duration;
 
 use super::Context;
-use super::device::{Contact, Device};
-use super::ledger::Stage;
-use super::report::{Report, Used};
-use super::run::{Load, Run};
-use super::usage::{Usage, cpu_seconds, peak_kib};
+use super::ledger::{Ledger, Stage};
+use super::report::Report;
+use super::run::Load;
+use super::stage::{Meter, Set, WARM_UP};
 use super::world::{Shape, World};
 
-/// Messages that go before those that count: the nodes have found each other after the first.
-const WARM_UP: usize = 20;
-
 /// Who writes to whom, and how much.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
@@ -20,8 +19,17 @@ pub(super) struct Flow {
     pub(super) load: Load,
 }
 
+/// Which node is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Victim {
+    /// The senders' node.
+    Acme,
+    /// The recipients' node.
+    Globex,
+}
+
 impl Flow {
-    fn what(&self) -> String {
+    pub(super) fn what(&self) -> String {
         let Load { messages, window, body_bytes, .. } = self.load;
         let Self { senders, .. } = self;
         let there = if self.shape == Shape::Federated { "globex" } else { "acme, one node" };
@@ -35,14 +43,12 @@ impl Flow {
     pub(super) async fn run(&self, context: &Context<'_>) -> anyhow::Result<Report> {
         let dir = context.folder(self.name)?;
         let mut world = World::start(&dir, self.shape, "").await?;
-        warm_up(&mut world).await?;
-        let senders = World::people(world.acme()?, "alice", self.senders).await?;
-        let recipients = World::people(world.globex()?, "bob", self.senders).await?;
-        let contacts: Vec<Contact> = recipients.iter().map(Device::contact).collect();
-        let mut run = Run::start(self.name, senders, &contacts, self.load);
-        run.receive(recipients);
+        WARM_UP.run(&mut world).await?;
+        let set = Set::of(&mut world, self.senders, self.senders).await?;
+        let mut run = set.everybody(self.name, self.load);
+        run.until_linked().await?;
         let meter = Meter::start(&world).await?;
-        run.go().await?;
+        run.go();
         run.until_all(Stage::Ticked).await?;
         world.settle().await?;
         let used = meter.stop(&world).await?;
@@ -51,39 +57,56 @@ impl Flow {
         world.stop().await?;
         Ok(report)
     }
-}
 
-/// The nodes get to know each other.
-pub(super) async fn warm_up(world: &mut World) -> anyhow::Result<()> {
-    let senders = World::people(world.acme()?, "warm-alice", 1).await?;
-    let recipients = World::people(world.globex()?, "warm-bob", 1).await?;
-    let contacts: Vec<Contact> = recipients.iter().map(Device::contact).collect();
-    let load = Load { messages: WARM_UP, window: 1, until: Stage::Ticked, body_bytes: 100 };
-    let mut run = Run::start("warming up", senders, &contacts, load);
-    run.receive(recipients);
-    run.go().await?;
-    run.until_all(Stage::Ticked).await?;
-    run.stop().await?;
-    world.settle().await
-}
-
-/// What is used from one moment to another.
-pub(super) struct Meter {
-    nodes: Vec<Usage>,
-    load_cpu_s: f64,
-}
-
-impl Meter {
-    pub(super) async fn start(world: &World) -> anyhow::Result<Self> {
-        Ok(Self { nodes: world.usage().await?, load_cpu_s: cpu_seconds(std::process::id())? })
-    }
-
-    pub(super) async fn stop(&self, world: &World) -> anyhow::Result<Used> {
-        let mut nodes = Vec::new();
-        let now = world.usage().await?;
-        for ((node, before), now) in world.nodes.iter().zip(&self.nodes).zip(now) {
-            nodes.push((node.server.name, now - *before, peak_kib(&node.server)?));
+    /// The same; at one third and at two thirds of the messages a node is killed with -9 and started
+    /// again at once.
+    pub(super) async fn run_with_kills(
+        &self,
+        context: &Context<'_>,
+        victim: Victim,
+    ) -> anyhow::Result<Report> {
+        let dir = context.folder(self.name)?;
+        let mut world = World::start(&dir, self.shape, "").await?;
+        WARM_UP.run(&mut world).await?;
+        let set = Set::of(&mut world, self.senders, self.senders).await?;
+        let mut run = set.everybody(self.name, self.load);
+        run.until_linked().await?;
+        let meter = Meter::start(&world).await?;
+        run.go();
+        let mut lost_sight = Duration::ZERO;
+        for third in 1..=2 {
+            let enough = self.load.messages * third / 3;
+            run.until("a third of the messages", |ledger| ledger.count(Stage::Ticked) >= enough)
+                .await?;
+            let node = if victim == Victim::Acme { world.acme()? } else { world.globex()? };
+            let killed = run.ledger.now();
+            node.kill().await?;
+            let before = run.ledger.count(Stage::Ticked);
+            node.server.start().await?;
+            run.until("the first ✓✓ after the kill", |ledger| {
+                ledger.count(Stage::Ticked) > before
+            })
+            .await?;
+            lost_sight = lost_sight.max(run.ledger.now().saturating_sub(killed));
         }
-        Ok(Used { nodes, load_cpu_s: cpu_seconds(std::process::id())? - self.load_cpu_s })
+        run.until_all(Stage::Ticked).await?;
+        world.settle().await?;
+        let used = meter.stop(&world).await?;
+        let what =
+            format!("{}; killed with -9 twice under load, started again at once", self.what());
+        let mut report = Report::new(self.name, what, &run.ledger, &used);
+        report.figure("kill_to_next_tick_s", lost_sight.as_secs_f64());
+        report.figure("longest_pause_between_ticks_s", longest_pause(&run.ledger).as_secs_f64());
+        run.stop().await?;
+        world.stop().await?;
+        Ok(report)
     }
+}
+
+/// The longest time in which no ✓✓ came.
+fn longest_pause(ledger: &Ledger) -> Duration {
+    let mut ticked: Vec<Duration> = ledger.times().filter_map(|times| times.ticked).collect();
+    ticked.sort_unstable();
+    let pauses = ticked.iter().zip(ticked.iter().skip(1)).map(|(a, b)| b.saturating_sub(*a));
+    pauses.max().unwrap_or_default()
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tidings_node::clock::Stopwatch;
 
+use super::run::share;
+
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -113,6 +115,11 @@ impl Ledger {
         self.messages.len()
     }
 
+    /// Since the run began.
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn stamp(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX - 1) + 1
     }
@@ -194,6 +201,28 @@ impl Ledger {
             refused: of(&self.refused),
             failed: of(&self.failed),
         }
+    }
+
+    /// Messages that were shown before one of the same sender with a lower number. Numbers are shared
+    /// out among the senders in ranges.
+    pub(super) fn out_of_order(&self, senders: usize) -> usize {
+        let shown = |number: u64| {
+            self.message(number)
+                .and_then(|message| message.stages.get(Stage::Shown.index()))
+                .map_or(0, |at| at.load(Ordering::Relaxed))
+        };
+        let of_one = |range: std::ops::Range<u64>| {
+            let mut latest = 0;
+            range
+                .filter(|number| {
+                    let at = shown(*number);
+                    let is_early = at < latest;
+                    latest = latest.max(at);
+                    is_early
+                })
+                .count()
+        };
+        share(self.len(), senders).map(of_one).sum()
     }
 
     /// Every message that was sent.

@@ -1,27 +1,30 @@
 //! `tidings bench`: what the nodes can do on this machine, measured on nodes of its own. This file is
-//! the command line and the order of things; a run is in `run.rs`, a load client in `device.rs`, the
-//! scenarios in `flow.rs`, what they find in `report.rs`.
+//! the command line and the order of things; `plan.rs` says what is run with which sizes, the
+//! scenarios are in `flow.rs`, `away.rs`, `idle.rs` and `real.rs`, a load client is in `device.rs`.
 
+mod away;
 mod device;
 mod flow;
+mod idle;
 mod ledger;
+mod plan;
+mod plot;
+mod real;
 mod report;
 mod run;
 mod socket;
+mod stage;
+mod tls;
 mod usage;
 mod world;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use self::flow::Flow;
-use self::ledger::Stage;
-use self::report::Report;
-use self::run::Load;
-use self::world::Shape;
+use self::plan::Scenario;
 use crate::show;
 
 /// Measure nodes on this machine: latency, throughput, CPU, memory, fsyncs, and what is lost.
@@ -31,12 +34,24 @@ Examples:
   tidings bench
   tidings bench latency throughput
   tidings bench throughput --messages 200000 --window 100 --json
+  tidings bench outage --away 60 --svg outage.svg
+  tidings bench --full --dir /var/tmp/bench
+  tidings bench --real
 Each scenario starts nodes of its own, as processes, on 127.0.0.1. Load clients speak the client link
-with real keys and signatures and random bodies; they run on the same machine, in this process.")]
+with real keys and signatures and random bodies; they run on the same machine, in this process, check
+no signatures and keep nothing on disk. --real takes the real client instead, which does both, and
+encrypts.
+The exit code is 1 when a message was lost or doubled.")]
 pub(crate) struct Args {
     /// What to measure; all of it by default.
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
+    /// The sizes that docs/performance.md shows; takes a quarter of an hour.
+    #[arg(long)]
+    full: bool,
+    /// Real clients with full encryption, for latency and throughput.
+    #[arg(long)]
+    real: bool,
     /// Messages of each scenario.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     messages: Option<u32>,
@@ -49,29 +64,30 @@ pub(crate) struct Args {
     /// Bytes of the body of a message.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(16..=50_000))]
     body: u16,
-    /// Where the nodes keep their data; a fresh folder, removed at the end, by default.
+    /// Seconds for which globex is down, in outage and backlog.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3_600))]
+    away: Option<u16>,
+    /// Connections that idle; as many as there may be open files at most.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: Option<u16>,
+    /// Where the nodes keep their data, on the disk that is to be measured; a fresh folder, removed
+    /// at the end, by default.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Print one line of JSON and nothing else.
     #[arg(long)]
     json: bool,
-}
-
-/// What can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// Two nodes, one message at a time.
-    Latency,
-    /// Two nodes, many senders, with receipts.
-    Throughput,
-    /// The same on one node.
-    Local,
+    /// Draw latency over time into this file.
+    #[arg(long)]
+    svg: Option<PathBuf>,
 }
 
 /// What all scenarios are handed.
-pub(super) struct Context<'a> {
+struct Context<'a> {
     args: &'a Args,
     dir: &'a Path,
+    /// For this process, and for each node.
+    open_files_max: usize,
 }
 
 impl Context<'_> {
@@ -87,29 +103,21 @@ impl Context<'_> {
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         Ok(dir)
     }
-
-    /// Messages, as they were asked for.
-    fn messages(&self, default: usize) -> usize {
-        self.args.messages.map_or(default, |messages| usize::try_from(messages).unwrap_or(default))
-    }
-
-    fn load(&self, messages: usize, window: usize, until: Stage) -> Load {
-        let body_bytes = usize::from(self.args.body);
-        Load { messages: self.messages(messages), window, until, body_bytes }
-    }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let wanted = Scenario::wanted(&args.scenarios, args.real)?;
     let fresh = tempfile::Builder::new().prefix("tidings-bench-").tempdir();
     let fresh = fresh.context("making a folder for the nodes: name one with --dir")?;
     let dir = args.dir.clone().unwrap_or_else(|| fresh.path().to_owned());
     std::fs::create_dir_all(&dir)
         .with_context(|| format!("making {}: name another with --dir", dir.display()))?;
+    let context = Context { args, dir: &dir, open_files_max: raise_open_files() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let done = runtime.block_on(measure(args, &dir));
+    let done = runtime.block_on(measure(&context, &wanted));
     if done.is_err() && args.dir.is_none() {
         // The nodes' logs say why.
         eprintln!("what the nodes left is in {}", fresh.keep().display());
@@ -117,68 +125,66 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     done
 }
 
-async fn measure(args: &Args, dir: &Path) -> anyhow::Result<()> {
-    let context = Context { args, dir };
-    let fsync_ms = usage::fsync_ms(dir)?;
-    if !args.json {
-        println!("{}", synced(dir, fsync_ms));
+/// Raises the limit on open files as far as it goes, for the nodes too, and says how far that is.
+fn raise_open_files() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Not allowed to: then fewer connections idle.
+    setrlimit(Resource::Nofile, limit).unwrap_or_default();
+    let now = getrlimit(Resource::Nofile).current;
+    now.map_or(usize::MAX, |now| usize::try_from(now).unwrap_or(usize::MAX))
+}
+
+async fn measure(context: &Context<'_>, wanted: &[Scenario]) -> anyhow::Result<()> {
+    let Context { args, dir, .. } = context;
+    if let Some(path) = &args.svg {
+        // Found out now, and not after a quarter of an hour.
+        std::fs::write(path, "").with_context(|| format!("writing {}", path.display()))?;
     }
-    let all = Scenario::value_variants();
-    let wanted = if args.scenarios.is_empty() { all } else { &args.scenarios };
+    let fsync_ms = usage::fsync_ms(dir)?;
+    let synced = synced(dir, fsync_ms);
+    if !args.json {
+        println!("{synced}");
+    }
     let mut reports = Vec::new();
     for scenario in wanted {
-        let report = one(*scenario, &context).await?;
-        if !args.json {
-            report.print();
-        }
-        reports.push(report);
+        let mut tell = |report: report::Report| {
+            if !args.json {
+                report.print();
+            }
+            reports.push(report);
+        };
+        scenario.run(context, &mut tell).await?;
     }
     if args.json {
         show::json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
             "profile": if cfg!(debug_assertions) { "debug" } else { "release" },
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
-            "synced": synced(dir, fsync_ms),
+            "synced": synced,
             "fsync_ms": fsync_ms,
             "scenarios": reports,
         }));
+    } else {
+        report::summary(&reports);
     }
-    Ok(())
+    if let Some(path) = &args.svg {
+        std::fs::write(path, plot::svg(&reports))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    report::judge(&reports)
 }
 
 /// What is on disk when.
 fn synced(dir: &Path, fsync_ms: f64) -> String {
-    let where_ = dir.display();
-    let build =
-        if cfg!(debug_assertions) { "; a debug build: use --release for figures" } else { "" };
-    format!(
-        "Every ✓, hop acknowledgement and ✓✓ is behind an fsynced commit of the node that says it. \
-         An fsync of 4 KiB in {where_} takes {fsync_ms:.2} ms here (median of 101){build}."
-    )
-}
-
-async fn one(scenario: Scenario, context: &Context<'_>) -> anyhow::Result<Report> {
-    let senders = usize::from(context.args.senders);
-    let window = usize::from(context.args.window);
-    let flow = match scenario {
-        Scenario::Latency => Flow {
-            name: "latency",
-            shape: Shape::Federated,
-            senders: 1,
-            load: context.load(1_000, 1, Stage::Ticked),
-        },
-        Scenario::Throughput => Flow {
-            name: "throughput",
-            shape: Shape::Federated,
-            senders,
-            load: context.load(20_000, window, Stage::Ticked),
-        },
-        Scenario::Local => Flow {
-            name: "local",
-            shape: Shape::Local,
-            senders,
-            load: context.load(20_000, window, Stage::Ticked),
-        },
+    let folder = dir.display();
+    let build = if cfg!(debug_assertions) {
+        " This is a debug build: use --release for figures."
+    } else {
+        ""
     };
-    flow.run(context).await
+    format!(
+        "Every ✓, hop acknowledgement and ✓✓ is behind an fsynced commit of the node that says it.\n\
+         An fsync of 4 KiB in {folder} takes {fsync_ms:.2} ms here (median of 101).{build}"
+    )
 }

@@ -1,11 +1,13 @@
 //! What a scenario found, as numbers: for people as a table, for programs as JSON. Measures nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::ledger::{Faults, Ledger, Stage, Times};
 use super::usage::Usage;
+use crate::show;
 
 /// Percentiles of a latency, in ms.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -59,6 +61,11 @@ pub(super) struct Report {
     pub(super) nodes: Vec<NodeReport>,
     #[serde(flatten)]
     pub(super) faults: Faults,
+    /// What only this scenario measures; the unit is the end of the name.
+    pub(super) figures: BTreeMap<String, f64>,
+    /// Each message's times, for the plot.
+    #[serde(skip)]
+    pub(super) times: Vec<Times>,
 }
 
 impl Spread {
@@ -80,6 +87,66 @@ impl Latency {
             ticked: spread(Stage::Ticked),
         }
     }
+}
+
+/// All scenarios side by side.
+pub(super) fn summary(reports: &[Report]) {
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+    let rows: Vec<Vec<String>> = reports
+        .iter()
+        .map(|report| {
+            let latency = &report.latency_ms;
+            let peak = report.nodes.iter().map(|node| node.peak_memory_mib).fold(0.0, f64::max);
+            let has_messages = report.messages > 0;
+            vec![
+                report.scenario.to_owned(),
+                report.messages.to_string(),
+                format!("{:.0}", report.messages_per_second),
+                number(latency.shown.map(|shown| shown.p50)),
+                number(latency.shown.map(|shown| shown.p99)),
+                number(latency.ticked.map(|ticked| ticked.p50)),
+                number(latency.ticked.map(|ticked| ticked.p99)),
+                if has_messages {
+                    format!("{:.4}", report.cpu_seconds_per_1000)
+                } else {
+                    "-".into()
+                },
+                format!("{peak:.0}"),
+                report.faults.lost.to_string(),
+                report.faults.doubled.to_string(),
+            ]
+        })
+        .collect();
+    println!();
+    let head = [
+        "scenario",
+        "messages",
+        "per s",
+        "shown p50",
+        "p99 ms",
+        "✓✓ p50",
+        "p99 ms",
+        "CPU s/1,000",
+        "peak MiB",
+        "lost",
+        "doubled",
+    ];
+    show::table(&head, &rows);
+}
+
+/// An error when something happened that must not.
+pub(super) fn judge(reports: &[Report]) -> anyhow::Result<()> {
+    for Report { scenario, faults, .. } in reports {
+        anyhow::ensure!(
+            faults.lost == 0 && faults.doubled == 0 && faults.failed == 0,
+            "{scenario}: {} lost, {} doubled, {} failed: this is a bug, please report it with the \
+             command and the nodes' logs (--dir keeps them)",
+            faults.lost,
+            faults.doubled,
+            faults.failed
+        );
+    }
+    Ok(())
 }
 
 /// What the nodes and the load generator used for a run.
@@ -115,7 +182,20 @@ impl Report {
             load_cpu_seconds_per_1000: used.load_cpu_s * 1000.0 / count,
             nodes,
             faults: ledger.faults(),
+            figures: BTreeMap::new(),
+            times,
         }
+    }
+
+    /// Messages had to wait for somebody who was away: how long says nothing of the nodes.
+    pub(super) const fn only_waited(&mut self) {
+        self.latency_ms.shown = None;
+        self.latency_ms.ticked = None;
+    }
+
+    /// Adds what only this scenario measures.
+    pub(super) fn figure(&mut self, name: &str, value: f64) {
+        self.figures.insert(name.to_owned(), value);
     }
 
     /// Prints it for people.
@@ -151,6 +231,9 @@ impl Report {
         }
         for node in &self.nodes {
             row(node.name, node.line(self.messages > 0));
+        }
+        for (name, value) in &self.figures {
+            row(&name.replace('_', " "), format!("{value:.3}"));
         }
         let Faults { lost, doubled, pushed_again, refused, failed } = self.faults;
         row(

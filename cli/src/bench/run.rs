@@ -79,15 +79,18 @@ impl Run {
         self.devices.spawn(device.run(plan, self.phase.subscribe()));
     }
 
-    /// Lets the senders begin, once all devices are greeted.
-    pub(super) async fn go(&mut self) -> anyhow::Result<()> {
+    /// Waits until all devices are greeted.
+    pub(super) async fn until_linked(&mut self) -> anyhow::Result<()> {
         let all = self.devices.len();
         self.until("all devices to be greeted", |ledger| {
             ledger.linked.load(Ordering::Relaxed) >= all
         })
-        .await?;
+        .await
+    }
+
+    /// Lets the senders begin.
+    pub(super) fn go(&self) {
         self.phase.send_replace(Phase::Go);
-        Ok(())
     }
 
     /// Waits until all messages have got so far.
@@ -113,6 +116,7 @@ impl Run {
             }
             let counts = [Stage::Accepted, Stage::Shown, Stage::Ticked];
             let now: usize = counts.map(|stage| self.ledger.count(stage)).iter().sum();
+            let now = now + self.ledger.linked.load(Ordering::Relaxed);
             if now != before {
                 (before, moved) = (now, Stopwatch::start());
             }
@@ -139,7 +143,7 @@ impl Run {
 }
 
 /// Shares numbers from 0 among so many, the first ones getting what is left over.
-fn share(messages: usize, parts: usize) -> impl Iterator<Item = Range<u64>> {
+pub(super) fn share(messages: usize, parts: usize) -> impl Iterator<Item = Range<u64>> {
     let (each, more) = match parts {
         0 => (0, 0),
         parts => (messages / parts, messages % parts),

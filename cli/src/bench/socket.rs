@@ -10,10 +10,19 @@ use tidings_protocol::limits::FRAME_BYTES_MAX;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+};
 
 /// Small, since ten thousand of them idle in one process.
 const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Where a node takes devices, and how it proves itself there.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) url: String,
+    pub(super) tls: Option<Connector>,
+}
 
 /// The link is gone, whatever the reason.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +38,15 @@ pub(super) fn encode(header: &ClientFrame, body: Bytes) -> Result<Bytes, FrameEr
 }
 
 impl Socket {
-    pub(super) async fn connect(url: &str) -> Result<Self, Lost> {
+    pub(super) async fn connect(door: &Door) -> Result<Self, Lost> {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
-        let url = format!("{url}/v1/link");
-        let opened = connect_async_tls_with_config(url, Some(config), true, None).await;
+        let url = format!("{}/v1/link", door.url);
+        let tls = door.tls.clone();
+        let opened = connect_async_tls_with_config(url, Some(config), true, tls).await;
         opened.map(|(socket, _)| Self(socket)).map_err(|_| Lost)
     }
 

@@ -2,10 +2,10 @@
 //! by their own. Starts nothing.
 
 use std::net::SocketAddr;
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tidings_node::clock::Stopwatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,6 +31,13 @@ pub(super) struct Usage {
     pub(super) commit_s: f64,
 }
 
+/// Memory of one process now and at most, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) now_kib: u64,
+    pub(super) peak_kib: u64,
+}
+
 impl Sub for Usage {
     type Output = Self;
 
@@ -45,6 +52,18 @@ impl Sub for Usage {
             events: self.events - earlier.events,
             commit_s: self.commit_s - earlier.commit_s,
         }
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.cpu_s += other.cpu_s;
+        self.puts += other.puts;
+        self.deletes += other.deletes;
+        self.commits += other.commits;
+        self.syncs += other.syncs;
+        self.events += other.events;
+        self.commit_s += other.commit_s;
     }
 }
 
@@ -86,13 +105,18 @@ pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The most memory that a node's process had, in KiB.
-pub(super) fn peak_kib(server: &Server) -> anyhow::Result<u64> {
+/// Memory of a node's process.
+pub(super) fn memory(server: &Server) -> anyhow::Result<Memory> {
     let path = format!("/proc/{}/status", pid(server)?);
     let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .with_context(|| format!("{path} does not say how much memory was used"))
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    match (kib("VmRSS:"), kib("VmHWM:")) {
+        (Some(now_kib), Some(peak_kib)) => Ok(Memory { now_kib, peak_kib }),
+        (_, _) => bail!("{path} does not say how much memory is used"),
+    }
 }
 
 /// What a node counts, as its metrics listener says it.

@@ -7,20 +7,25 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use tokio_tungstenite::Connector;
+
 use super::device::Device;
-use super::usage::Usage;
+use super::socket::Door;
+use super::usage::{self, Usage};
 use crate::server::Server;
 
 /// Accounts that are made at a time.
 const JOINS: usize = 64;
-/// A node that commits nothing for so long has nothing left to do.
+/// A node that writes no row for so long has nothing left to do.
 const QUIET: Duration = Duration::from_millis(300);
 /// Nodes get so long to finish what no person waits for.
 const QUIET_TRIES: usize = 40;
 
-/// A node.
+/// A node, with what its earlier processes used.
 pub(super) struct Node {
     pub(super) server: Server,
+    gone: Usage,
+    peak_kib: u64,
 }
 
 /// One or two nodes that know each other.
@@ -41,7 +46,42 @@ impl Node {
     async fn start(dir: &Path, name: &'static str, lines: &str) -> anyhow::Result<Self> {
         let mut server = Server::make(dir, name, lines)?;
         server.start().await?;
-        Ok(Self { server })
+        Ok(Self { server, gone: Usage::default(), peak_kib: 0 })
+    }
+
+    /// What it used up to now.
+    pub(super) async fn usage(&self) -> anyhow::Result<Usage> {
+        let mut used = self.gone;
+        if self.server.pid().is_some() {
+            used += Usage::of(&self.server).await?;
+        }
+        Ok(used)
+    }
+
+    /// The most memory that one of its processes had, in KiB.
+    pub(super) fn peak_kib(&self) -> anyhow::Result<u64> {
+        if self.server.pid().is_none() {
+            return Ok(self.peak_kib);
+        }
+        Ok(self.peak_kib.max(usage::memory(&self.server)?.peak_kib))
+    }
+
+    async fn keep_account(&mut self) -> anyhow::Result<()> {
+        self.gone = self.usage().await?;
+        self.peak_kib = self.peak_kib()?;
+        Ok(())
+    }
+
+    /// `kill -9`, with the account of what it used up to then.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.keep_account().await?;
+        self.server.kill().await
+    }
+
+    /// Stops it as an administrator would.
+    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+        self.keep_account().await?;
+        self.server.stop().await
     }
 }
 
@@ -71,16 +111,32 @@ impl World {
         self.nodes.last_mut().context("there is no node")
     }
 
-    /// People with an account at the first or last node.
+    /// People with an account at a node.
     pub(super) async fn people(
         node: &Node,
         name: &str,
         count: usize,
     ) -> anyhow::Result<Vec<Device>> {
+        Self::people_with(node, name, count, None).await
+    }
+
+    /// The same, over TLS when there is a connector.
+    pub(super) async fn people_with(
+        node: &Node,
+        name: &str,
+        count: usize,
+        tls: Option<&Connector>,
+    ) -> anyhow::Result<Vec<Device>> {
         let server = &node.server;
         let invite = server.invite(u32::try_from(count)?).await?;
+        let door = match tls {
+            None => Door { url: server.url.clone(), tls: None },
+            Some(tls) => {
+                Door { url: server.url.replacen("ws:", "wss:", 1), tls: Some(tls.clone()) }
+            }
+        };
         let joins = (0..count).map(async |number| {
-            let device = Device::new(&format!("{name}{number}"), server.id, &server.url)?;
+            let device = Device::new(&format!("{name}{number}"), server.id, door.clone())?;
             device.join(invite).await?;
             anyhow::Ok(device)
         });
@@ -91,21 +147,21 @@ impl World {
     pub(super) async fn usage(&self) -> anyhow::Result<Vec<Usage>> {
         let mut all = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            all.push(Usage::of(&node.server).await?);
+            all.push(node.usage().await?);
         }
         Ok(all)
     }
 
-    /// Waits until no node commits any more.
+    /// Waits until no node writes any more.
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
-        let commits = async || {
+        let written = async || {
             let used = self.usage().await?;
-            anyhow::Ok(used.iter().map(|used| used.commits).sum::<f64>())
+            anyhow::Ok(used.iter().map(|used| used.puts + used.deletes).sum::<f64>())
         };
-        let mut before = commits().await?;
+        let mut before = written().await?;
         for _ in 0..QUIET_TRIES {
             tokio::time::sleep(QUIET).await;
-            let now = commits().await?;
+            let now = written().await?;
             if now <= before {
                 return Ok(());
             }

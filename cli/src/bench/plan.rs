@@ -1,0 +1,162 @@
+//! Which scenario is run with which sizes: the quick set, the whole set, and what the command line
+//! asks for instead. Runs nothing by itself but what it hands on.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::ValueEnum;
+
+use super::Context;
+use super::away::{NodeAway, drain};
+use super::flow::{Flow, Victim};
+use super::idle::Idle;
+use super::ledger::Stage;
+use super::real::Real;
+use super::report::Report;
+use super::run::Load;
+use super::world::Shape;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Scenario {
+    /// Two nodes, one message at a time.
+    Latency,
+    /// Two nodes, many senders, with receipts.
+    Throughput,
+    /// The same on one node.
+    Local,
+    /// Everything waits for one device, then it comes.
+    Drain,
+    /// Devices that are connected and say nothing, plain and with TLS.
+    Idle,
+    /// Either node is killed with -9 under load.
+    Kill,
+    /// The recipients' node is down while messages are sent to it.
+    Outage,
+    /// The same with very many messages.
+    Backlog,
+}
+
+/// What the real client is measured with.
+const WITH_REAL_CLIENTS: [Scenario; 2] = [Scenario::Latency, Scenario::Throughput];
+
+/// Sizes of the quick and of the whole set.
+struct Sizes {
+    quick: usize,
+    full: usize,
+}
+
+impl Scenario {
+    /// The scenarios that were asked for.
+    pub(super) fn wanted(asked: &[Self], real: bool) -> anyhow::Result<Vec<Self>> {
+        let all = if real { &WITH_REAL_CLIENTS[..] } else { Self::value_variants() };
+        if asked.is_empty() {
+            return Ok(all.to_vec());
+        }
+        for scenario in asked {
+            ensure!(
+                all.contains(scenario),
+                "--real goes with latency and throughput: leave it out, or name one of these"
+            );
+        }
+        Ok(asked.to_vec())
+    }
+
+    const fn sizes(self) -> Sizes {
+        match self {
+            Self::Latency => Sizes { quick: 1_000, full: 5_000 },
+            Self::Throughput | Self::Local => Sizes { quick: 50_000, full: 300_000 },
+            Self::Drain => Sizes { quick: 20_000, full: 20_000 },
+            Self::Idle => Sizes { quick: 2_000, full: 10_000 },
+            Self::Kill => Sizes { quick: 20_000, full: 100_000 },
+            Self::Outage => Sizes { quick: 5_000, full: 5_000 },
+            Self::Backlog => Sizes { quick: 20_000, full: 1_000_000 },
+        }
+    }
+
+    /// Runs it, in one or several variants, and hands on each report as it comes.
+    pub(super) async fn run(
+        self,
+        context: &Context<'_>,
+        tell: &mut dyn FnMut(Report),
+    ) -> anyhow::Result<()> {
+        let args = context.args;
+        let (pairs, window) = (usize::from(args.senders), usize::from(args.window));
+        let Sizes { quick, full } = self.sizes();
+        let usual = if args.full { full } else { quick };
+        let asked = args.messages.map(|messages| usize::try_from(messages).unwrap_or(usual));
+        let load = |window, until| Load {
+            messages: asked.unwrap_or(usual),
+            window,
+            until,
+            body_bytes: usize::from(args.body),
+        };
+        let (waiting, ticked) = (load(window, Stage::Accepted), load(window, Stage::Ticked));
+        let flow = |name, shape| Flow { name, shape, senders: pairs, load: ticked };
+        match self {
+            Self::Latency if args.real => tell(Real::latency(asked, args.full).run(context).await?),
+            Self::Throughput if args.real => {
+                tell(Real::throughput(asked, args.full, window).run(context).await?);
+            }
+            Self::Latency => {
+                let one = load(1, Stage::Ticked);
+                let alone =
+                    Flow { name: "latency", shape: Shape::Federated, senders: 1, load: one };
+                tell(alone.run(context).await?);
+            }
+            Self::Throughput => tell(flow("throughput", Shape::Federated).run(context).await?),
+            Self::Local => tell(flow("local", Shape::Local).run(context).await?),
+            Self::Drain => tell(drain(context, pairs, waiting).await?),
+            Self::Idle => {
+                for idle in idles(context, usual) {
+                    tell(idle.run(context).await?);
+                }
+            }
+            Self::Kill => {
+                for (name, victim) in [("kill-acme", Victim::Acme), ("kill-globex", Victim::Globex)]
+                {
+                    tell(flow(name, Shape::Federated).run_with_kills(context, victim).await?);
+                }
+            }
+            Self::Outage => {
+                let away = args.away.unwrap_or(if args.full { 60 } else { 5 });
+                let away = Duration::from_secs(u64::from(away));
+                tell(NodeAway { name: "outage", pairs, load: waiting, away }.run(context).await?);
+            }
+            Self::Backlog => {
+                let away = Duration::from_secs(args.away.map_or(0, u64::from));
+                tell(NodeAway { name: "backlog", pairs, load: waiting, away }.run(context).await?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn idles(context: &Context<'_>, usual: usize) -> [Idle; 2] {
+    let asked = context.args.connections.map(usize::from);
+    // This process needs some files beside its connections, the node as well.
+    let files = context.open_files_max.saturating_sub(500);
+    let connections = asked.unwrap_or(usual).min(files).max(1);
+    // Long enough for each device to ask twice whether the node is there.
+    let hold = Duration::from_secs(if context.args.full { 65 } else { 5 });
+    [("idle", false), ("idle-tls", true)].map(|(name, with_tls)| Idle {
+        name,
+        connections,
+        hold,
+        with_tls,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scenario;
+
+    #[test]
+    fn real_clients_go_with_two_scenarios() {
+        assert_eq!(Scenario::wanted(&[], false).unwrap().len(), 8);
+        assert_eq!(Scenario::wanted(&[], true).unwrap().len(), 2);
+        assert!(Scenario::wanted(&[Scenario::Latency], true).is_ok());
+        let refused = Scenario::wanted(&[Scenario::Kill], true).unwrap_err();
+        assert!(refused.to_string().contains("latency and throughput"));
+    }
+}
