@@ -107,6 +107,10 @@ impl Context<'_> {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let wanted = Scenario::wanted(&args.scenarios, args.real)?;
+    if let Some(path) = &args.svg {
+        // Found out now, and not after a quarter of an hour.
+        std::fs::write(path, "").with_context(|| format!("writing {}", path.display()))?;
+    }
     let fresh = tempfile::Builder::new().prefix("tidings-bench-").tempdir();
     let fresh = fresh.context("making a folder for the nodes: name one with --dir")?;
     let dir = args.dir.clone().unwrap_or_else(|| fresh.path().to_owned());
@@ -137,10 +141,6 @@ fn raise_open_files() -> usize {
 
 async fn measure(context: &Context<'_>, wanted: &[Scenario]) -> anyhow::Result<()> {
     let Context { args, dir, .. } = context;
-    if let Some(path) = &args.svg {
-        // Found out now, and not after a quarter of an hour.
-        std::fs::write(path, "").with_context(|| format!("writing {}", path.display()))?;
-    }
     let fsync_ms = usage::fsync_ms(dir)?;
     let synced = synced(dir, fsync_ms);
     if !args.json {

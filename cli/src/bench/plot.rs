@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ledger::{Stage, Times};
 use super::report::Report;
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1_060.0;
 const PANEL: f64 = 240.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;

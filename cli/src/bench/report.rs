@@ -40,7 +40,8 @@ pub(super) struct NodeReport {
     pub(super) commits_per_message: f64,
     pub(super) fsyncs_per_message: f64,
     pub(super) events_per_commit: f64,
-    pub(super) seconds_in_commits: f64,
+    /// A batch: handlers and durable commit.
+    pub(super) ms_per_commit: f64,
 }
 
 /// One scenario.
@@ -252,13 +253,14 @@ impl NodeReport {
             return memory;
         }
         format!(
-            "CPU {:.4} s per 1,000, {memory}; for each message {:.2} rows written, {:.2} deleted, {:.3} commits, {:.3} fsyncs; {:.1} events per commit",
+            "CPU {:.4} s per 1,000, {memory}; for each message {:.2} rows written, {:.2} deleted, {:.3} commits, {:.3} fsyncs; {:.1} events and {:.2} ms per commit",
             self.cpu_seconds_per_1000,
             self.rows_written_per_message,
             self.rows_deleted_per_message,
             self.commits_per_message,
             self.fsyncs_per_message,
-            self.events_per_commit
+            self.events_per_commit,
+            self.ms_per_commit
         )
     }
 }
@@ -273,6 +275,6 @@ fn node_report(name: &'static str, used: &Usage, peak_kib: u64, messages: f64) -
         commits_per_message: used.commits / messages,
         fsyncs_per_message: used.syncs / messages,
         events_per_commit: used.events / used.commits.max(1.0),
-        seconds_in_commits: used.commit_s,
+        ms_per_commit: used.commit_s * 1000.0 / used.commits.max(1.0),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::ops::{AddAssign, Sub};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::server::Server;
+
+/// Pages that are written to find out what an fsync takes.
+const FSYNC_TRIES: usize = 101;
+const PAGE_BYTES: usize = 4096;
 
 /// What one or several processes used since they started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,16 +143,18 @@ pub(super) fn value(metrics: &str, name: &str) -> f64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
 }
 
-/// The median time in ms that a write of one page with fsync takes in a folder.
+/// The median time in ms that overwriting one page of a file with fsync takes in a folder: what a
+/// store does whose file does not grow.
 pub(super) fn fsync_ms(dir: &Path) -> anyhow::Result<f64> {
-    use std::io::Write as _;
     let path = dir.join("fsync.tmp");
     let mut took = Vec::new();
     let mut measure = || {
-        let mut file = std::fs::File::create(&path)?;
-        for _ in 0..101 {
+        let file = std::fs::File::create(&path)?;
+        file.write_all_at(&vec![0; FSYNC_TRIES * PAGE_BYTES], 0)?;
+        file.sync_all()?;
+        for page in 0..FSYNC_TRIES {
             let watch = Stopwatch::start();
-            file.write_all(&[0; 4096])?;
+            file.write_all_at(&[1; PAGE_BYTES], (page * PAGE_BYTES) as u64)?;
             file.sync_data()?;
             took.push(watch.elapsed());
         }
