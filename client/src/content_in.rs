@@ -90,9 +90,8 @@ impl<S: Sealer> ClientCore<S> {
             }
             return Ok(Some(key));
         }
-        let list = crate::account::newest(&row.lists).map_err(StoreError::work)?;
-        let chat = ChatId::of_two(&own, &list.account());
-        Ok((chat == content.chat).then_some(key))
+        let chat = self.chat_with(txn, &key)?;
+        Ok((chat == Some(content.chat)).then_some(key))
     }
 
     fn take_text(

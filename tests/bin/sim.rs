@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_tests::{
     disk::StoreKind,
@@ -114,6 +114,7 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("'{text}' is not a number"))
 }
 
+#[expect(clippy::disallowed_methods, reason = "real minutes, which no seed sees")]
 fn run_all(asked: &Asked) -> ExitCode {
     if asked.one {
         println!("seed {}: {}", asked.from, Options::of(asked.from));
@@ -121,19 +122,17 @@ fn run_all(asked: &Asked) -> ExitCode {
     let next = AtomicU64::new(asked.from);
     let stop_at = Mutex::new(asked.to);
     let results = Mutex::new(Summary::default());
+    let began = Instant::now();
+    let time_is_up = || {
+        let limit = asked.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+        limit.is_some_and(|limit| began.elapsed() >= limit)
+    };
     thread::scope(|scope| {
-        if let Some(minutes) = asked.minutes {
-            let stop_at = &stop_at;
-            scope.spawn(move || {
-                thread::sleep(Duration::from_secs(minutes * 60));
-                set(stop_at, 0);
-            });
-        }
         for _ in 0..asked.jobs {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= get(&stop_at) {
+                    if seed >= get(&stop_at) || time_is_up() {
                         return;
                     }
                     let outcome = run_caught(Request { seed, ..asked.base });

@@ -54,9 +54,14 @@ fn a_measurement_with_a_killed_node_loses_nothing() {
 
 #[test]
 fn what_cannot_be_measured_is_refused() {
-    test(async |_| {
+    test(async |dir| {
+        // A folder of somebody's, with the name of a scenario in it.
+        let theirs = dir.join("latency");
+        std::fs::create_dir(&theirs).expect("a folder");
+        let dir_text = dir.to_str().expect("a path in UTF-8");
         for (args, hint) in [
             (&["bench", "speed"][..], "possible values: latency"),
+            (&["bench", "latency", "--dir", dir_text], "is not empty"),
             (&["bench", "--senders", "0"], "1..=5000"),
             (&["bench", "--real", "kill"], "latency and throughput"),
             (&["bench", "latency", "--svg", "/absent/plot.svg"], "writing /absent/plot.svg"),
@@ -65,6 +70,7 @@ fn what_cannot_be_measured_is_refused() {
             assert_ne!(said.code, Some(0), "{said:?}");
             assert!(said.err.contains(hint), "{said:?}");
         }
+        assert!(theirs.is_dir(), "what was there is there");
     });
 }
 

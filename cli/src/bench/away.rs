@@ -106,8 +106,7 @@ impl NodeAway {
         run.until_all(Stage::Ticked).await?;
         world.settle().await?;
         let used = meter.stop(&world).await?;
-        let report = self.report(&run, &used, back, away);
-        let mut report = report;
+        let mut report = self.report(&run, &used, back, away);
         report.figure("fill_messages_per_second", rate(self.load.messages, accepted));
         report.figure("acme_memory_with_all_queued_mib", full.now_kib as f64 / 1024.0);
         run.stop().await?;

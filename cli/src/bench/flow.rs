@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Context;
 use super::ledger::{Ledger, Stage};
 use super::report::Report;
-use super::run::Load;
+use super::run::{Load, Run};
 use super::stage::{Meter, Set, WARM_UP};
 use super::world::{Shape, World};
 
@@ -39,31 +39,12 @@ impl Flow {
         )
     }
 
-    /// Runs it in nodes of its own.
-    pub(super) async fn run(&self, context: &Context<'_>) -> anyhow::Result<Report> {
-        let dir = context.folder(self.name)?;
-        let mut world = World::start(&dir, self.shape, "").await?;
-        WARM_UP.run(&mut world).await?;
-        let set = Set::of(&mut world, self.senders, self.senders).await?;
-        let mut run = set.everybody(self.name, self.load);
-        run.until_linked().await?;
-        let meter = Meter::start(&world).await?;
-        run.go();
-        run.until_all(Stage::Ticked).await?;
-        world.settle().await?;
-        let used = meter.stop(&world).await?;
-        let report = Report::new(self.name, self.what(), &run.ledger, &used);
-        run.stop().await?;
-        world.stop().await?;
-        Ok(report)
-    }
-
-    /// The same; at one third and at two thirds of the messages a node is killed with -9 and started
-    /// again at once.
-    pub(super) async fn run_with_kills(
+    /// Runs it in nodes of its own. A victim is killed with -9 at one third and at two thirds of the
+    /// messages, and started again at once.
+    pub(super) async fn run(
         &self,
         context: &Context<'_>,
-        victim: Victim,
+        victim: Option<Victim>,
     ) -> anyhow::Result<Report> {
         let dir = context.folder(self.name)?;
         let mut world = World::start(&dir, self.shape, "").await?;
@@ -73,24 +54,41 @@ impl Flow {
         run.until_linked().await?;
         let meter = Meter::start(&world).await?;
         run.go();
-        for third in 1..=2 {
-            let enough = self.load.messages * third / 3;
-            run.until("a third of the messages", |ledger| ledger.count(Stage::Ticked) >= enough)
-                .await?;
-            let node = if victim == Victim::Acme { world.acme()? } else { world.globex()? };
-            node.kill().await?;
-            node.server.start().await?;
+        if let Some(victim) = victim {
+            self.kill_twice(victim, &mut run, &mut world).await?;
         }
         run.until_all(Stage::Ticked).await?;
         world.settle().await?;
         let used = meter.stop(&world).await?;
-        let what =
-            format!("{}; killed with -9 twice under load, started again at once", self.what());
-        let mut report = Report::new(self.name, what, &run.ledger, &used);
-        report.figure("longest_pause_between_ticks_s", longest_pause(&run.ledger).as_secs_f64());
+        let mut report = Report::new(self.name, self.what(), &run.ledger, &used);
+        if victim.is_some() {
+            report.what.push_str("; killed with -9 twice under load, started again at once");
+            let pause = longest_pause(&run.ledger).as_secs_f64();
+            report.figure("longest_pause_between_ticks_s", pause);
+        }
         run.stop().await?;
         world.stop().await?;
         Ok(report)
+    }
+
+    async fn kill_twice(
+        &self,
+        victim: Victim,
+        run: &mut Run,
+        world: &mut World,
+    ) -> anyhow::Result<()> {
+        for third in 1..=2 {
+            let enough = self.load.messages * third / 3;
+            run.until("a third of the messages", |ledger| ledger.count(Stage::Ticked) >= enough)
+                .await?;
+            let node = match victim {
+                Victim::Acme => world.acme()?,
+                Victim::Globex => world.globex()?,
+            };
+            node.kill().await?;
+            node.server.start().await?;
+        }
+        Ok(())
     }
 }
 

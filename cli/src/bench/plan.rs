@@ -59,7 +59,14 @@ impl Scenario {
                 "--real goes with latency and throughput: leave it out, or name one of these"
             );
         }
-        Ok(asked.to_vec())
+        // Each once, in the order of asking.
+        let mut wanted = Vec::new();
+        for scenario in asked {
+            if !wanted.contains(scenario) {
+                wanted.push(*scenario);
+            }
+        }
+        Ok(wanted)
     }
 
     const fn sizes(self) -> Sizes {
@@ -102,10 +109,12 @@ impl Scenario {
                 let one = load(1, Stage::Ticked);
                 let alone =
                     Flow { name: "latency", shape: Shape::Federated, senders: 1, load: one };
-                tell(alone.run(context).await?);
+                tell(alone.run(context, None).await?);
             }
-            Self::Throughput => tell(flow("throughput", Shape::Federated).run(context).await?),
-            Self::Local => tell(flow("local", Shape::Local).run(context).await?),
+            Self::Throughput => {
+                tell(flow("throughput", Shape::Federated).run(context, None).await?)
+            }
+            Self::Local => tell(flow("local", Shape::Local).run(context, None).await?),
             Self::Drain => tell(drain(context, pairs, waiting).await?),
             Self::Idle => {
                 for idle in idles(context, usual) {
@@ -115,7 +124,7 @@ impl Scenario {
             Self::Kill => {
                 for (name, victim) in [("kill-acme", Victim::Acme), ("kill-globex", Victim::Globex)]
                 {
-                    tell(flow(name, Shape::Federated).run_with_kills(context, victim).await?);
+                    tell(flow(name, Shape::Federated).run(context, Some(victim)).await?);
                 }
             }
             Self::Outage => {
@@ -155,6 +164,9 @@ mod tests {
     fn real_clients_go_with_two_scenarios() {
         assert_eq!(Scenario::wanted(&[], false).unwrap().len(), 8);
         assert_eq!(Scenario::wanted(&[], true).unwrap().len(), 2);
+        let twice = [Scenario::Kill, Scenario::Latency, Scenario::Kill];
+        let once = [Scenario::Kill, Scenario::Latency];
+        assert_eq!(Scenario::wanted(&twice, false).unwrap(), once);
         assert!(Scenario::wanted(&[Scenario::Latency], true).is_ok());
         let refused = Scenario::wanted(&[Scenario::Kill], true).unwrap_err();
         assert!(refused.to_string().contains("latency and throughput"));

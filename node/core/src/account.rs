@@ -7,7 +7,7 @@ use tidings_protocol::{
         Done, InviteSecret, Join, Joined, NodeFrame, PublishList, PublishPrekeys, Refusable,
     },
     codec,
-    device_list::{CheckedList, DeviceList, DeviceListError},
+    device_list::{CheckedList, Device, DeviceList, DeviceListError},
     hello::Challenge,
     id::{AccountId, DeviceId, Hash, hash},
     key::Purpose,
@@ -22,9 +22,12 @@ use crate::{
     event::ConnId,
     schema::{
         self, ACCOUNTS, AccountRow, BUNDLES, DEVICES, DeviceRow, INVITES, InviteRow, LISTS,
-        ONE_TIME, OneTimeRow, REPLACED, list_key,
+        ONE_TIME, OneTimeRow, REPLACED, ReplacedRow, list_key,
     },
 };
+
+/// How often in a row one device may have put another in its place.
+const REPLACEMENTS_MAX: usize = 64;
 
 impl Core {
     pub(crate) fn on_join(
@@ -83,6 +86,10 @@ impl Core {
     ) -> Result<(), StoreError> {
         let Some(greeted) = self.greeted(conn) else { return Ok(()) };
         let (account, by) = (greeted.account, greeted.device);
+        let Some(place) = Self::place_of(&by, txn)? else {
+            self.refuse_link(conn, RefusalCode::NotAuthorised);
+            return Ok(());
+        };
         let Some(known) = Self::newest_list(&account, txn)? else { return Ok(()) };
         let known_list = CheckedList::first_seen(&known)
             .map_err(|error| StoreError::corrupt(error.to_string()))?;
@@ -114,7 +121,7 @@ impl Core {
         }
         // The answer comes first: the list may end this very link.
         self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
-        self.write_list(&publish.list, list, Some(&known_list), Some(by), txn)
+        self.write_list(&publish.list, list, Some(&known_list), Some(place), txn)
     }
 
     /// True when a list names a device that belongs to another account here: listing a key takes no
@@ -129,14 +136,41 @@ impl Core {
         Ok(false)
     }
 
-    /// Writes a list, adds its devices and removes those that it no longer names. Whoever publishes a
-    /// list without himself puts another in his place, and may come back to do so once more.
+    /// The listed device in whose place `device` may put another: itself, or what it put in its own
+    /// place before. None once another device has removed that.
+    fn place_of(device: &DeviceId, txn: &dyn Txn) -> Result<Option<DeviceId>, StoreError> {
+        let mut place = *device;
+        for _ in 0..REPLACEMENTS_MAX {
+            if txn.get(DEVICES, place.as_bytes())?.is_some() {
+                return Ok(Some(place));
+            }
+            let row: Option<ReplacedRow> = schema::get(txn, REPLACED, place.as_bytes())?;
+            let Some(row) = row else { return Ok(None) };
+            place = row.by;
+        }
+        Ok(None)
+    }
+
+    /// A device that put another in its place, and may do so again.
+    pub(crate) fn replaced(
+        device: &DeviceId,
+        txn: &dyn Txn,
+    ) -> Result<Option<DeviceRow>, StoreError> {
+        if Self::place_of(device, txn)?.is_none() {
+            return Ok(None);
+        }
+        let row: Option<ReplacedRow> = schema::get(txn, REPLACED, device.as_bytes())?;
+        Ok(row.map(|row| row.device))
+    }
+
+    /// Writes a list, adds its devices and removes those that it no longer names. A list that puts one
+    /// device into `place`, where its publisher stood, leaves word of that.
     fn write_list(
         &mut self,
         signed: &Signed<DeviceList>,
         list: &CheckedList,
         before: Option<&CheckedList>,
-        by: Option<DeviceId>,
+        place: Option<DeviceId>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let account = list.account();
@@ -158,13 +192,15 @@ impl Core {
                 schema::put(txn, DEVICES, id.as_bytes(), &row)?;
             }
         }
-        let replaces_itself = by.is_some_and(|by| list.device(&by).is_none());
+        let added = before.and_then(|before| only_new(list, before));
         let before = before.map(|before| before.list.devices.as_slice()).unwrap_or_default();
-        for device in before.iter().map(tidings_protocol::device_list::Device::id) {
+        for device in before.iter().map(Device::id) {
             if list.device(&device).is_none() {
                 let row: Option<DeviceRow> = schema::get(txn, DEVICES, device.as_bytes())?;
                 self.remove_device(&device, txn)?;
-                if let Some(row) = row.filter(|_| replaces_itself) {
+                if let (Some(device_row), Some(by)) = (row.filter(|_| place == Some(device)), added)
+                {
+                    let row = ReplacedRow { device: device_row, by };
                     schema::put(txn, REPLACED, device.as_bytes(), &row)?;
                 }
             }
@@ -286,7 +322,7 @@ impl Core {
     ) -> Result<Vec<DeviceId>, StoreError> {
         let Some(list) = Self::newest_list(account, txn)? else { return Ok(Vec::new()) };
         let list = list.peek().map_err(|error| StoreError::corrupt(error.to_string()))?;
-        Ok(list.devices.iter().map(tidings_protocol::device_list::Device::id).collect())
+        Ok(list.devices.iter().map(Device::id).collect())
     }
 
     pub(crate) fn write_invite(
@@ -299,6 +335,13 @@ impl Core {
         let row = InviteRow { uses_left, expires_ms: self.now_ms.saturating_add(life_ms) };
         schema::put(txn, INVITES, invite_hash(secret).as_bytes(), &row)
     }
+}
+
+/// The device that a list adds, if it is one.
+fn only_new(list: &CheckedList, before: &CheckedList) -> Option<DeviceId> {
+    let ids = list.list.devices.iter().map(Device::id);
+    let mut added = ids.filter(|id| before.device(id).is_none());
+    added.next().filter(|_| added.next().is_none())
 }
 
 fn invite_hash(secret: &InviteSecret) -> Hash {

@@ -24,7 +24,7 @@ pub const ACCOUNTS: Table = Table::new("accounts");
 pub const LISTS: Table = Table::new("lists");
 /// device → [`DeviceRow`].
 pub const DEVICES: Table = Table::new("devices");
-/// device → [`DeviceRow`]: devices that put another in their own place, because their store was
+/// device → [`ReplacedRow`]: devices that put another in their own place, because their store was
 /// rolled back. One that is rolled back again may greet only to do the same.
 pub const REPLACED: Table = Table::new("replaced");
 /// device → fallback bundle.
@@ -128,6 +128,16 @@ row! {
         /// The last mark of the device's store, apart from those that its submissions name: of its
         /// hellos, and of what it has received and noted.
         mark: Option<Mark>,
+    }
+}
+row! {
+    /// A device that is listed no more, because it put another in its own place.
+    pub struct ReplacedRow {
+        /// What it was.
+        device: DeviceRow,
+        /// Who was listed in its place. Once that one is removed by another device, this row leads
+        /// nowhere, and counts for nothing.
+        by: DeviceId,
     }
 }
 row! {

@@ -18,8 +18,7 @@ use crate::{
     effect::{Effect, Observed},
     event::{ClientInput, ConnId},
     schema::{
-        self, ACCOUNTS, AccountRow, DEVICES, DeviceRow, ONE_TIME, OneTimeRow, REPLACED, SUBMITS,
-        SubmitRow,
+        self, ACCOUNTS, AccountRow, DEVICES, DeviceRow, ONE_TIME, OneTimeRow, SUBMITS, SubmitRow,
     },
 };
 
@@ -108,12 +107,12 @@ impl Core {
         input: ClientInput,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let may_do_all = self.greeted(conn).is_some_and(|greeted| !greeted.is_replaced);
-        let may_all_do = matches!(
+        let is_replaced = self.greeted(conn).is_some_and(|greeted| greeted.is_replaced);
+        let is_for_replacement = matches!(
             input,
             ClientInput::FetchBundle(_) | ClientInput::PublishList(_) | ClientInput::Ping { .. }
         );
-        if !may_do_all && !may_all_do {
+        if is_replaced && !is_for_replacement {
             self.refuse_link(conn, RefusalCode::NotAuthorised);
             return Ok(());
         }
@@ -168,7 +167,7 @@ impl Core {
         let is_replaced = listed.is_none();
         let row = match listed {
             Some(row) => Some(row),
-            None => schema::get(txn, REPLACED, hello.device.as_bytes())?,
+            None => Self::replaced(&hello.device, txn)?,
         };
         let refusal = self.hello_refusal(challenge, hello, row.as_ref());
         let (Some(row), None) = (row, refusal) else {

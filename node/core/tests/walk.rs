@@ -214,6 +214,13 @@ impl Phone {
     }
 
     fn hello(&self, node: &mut Node, challenge: &Challenge) -> Welcome {
+        let (NodeFrame::Welcome(welcome), _) = self.answer_to_hello(node, challenge) else {
+            panic!("no welcome")
+        };
+        welcome
+    }
+
+    fn answer_to_hello(&self, node: &mut Node, challenge: &Challenge) -> (NodeFrame, Bytes) {
         let mut hello = ClientHello {
             version: limits::PROTOCOL_VERSION,
             node: node.id,
@@ -226,8 +233,22 @@ impl Phone {
         let transcript = client_transcript(challenge, &hello);
         hello.signature = self.key.sign(Purpose::ClientHello, transcript.as_bytes());
         node.send(self.conn, &ClientFrame::Hello(hello), Bytes::new());
-        let (NodeFrame::Welcome(welcome), _) = node.next(self.conn) else { panic!("no welcome") };
-        welcome
+        node.next(self.conn)
+    }
+
+    /// The account's next list, with these devices; answered.
+    fn publish(&mut self, node: &mut Node, account: &SecretKey, keys: &[&SecretKey]) -> NodeFrame {
+        let before = self.list.peek().unwrap();
+        let list = DeviceList {
+            version: before.version + 1,
+            previous: Some(list_hash(&self.list)),
+            devices: keys.iter().map(|key| listed(key)).collect(),
+            ..before
+        };
+        self.list = Signed::new(&list, account);
+        let frame = PublishList { request: 7, list: self.list.clone() };
+        node.send(self.conn, &ClientFrame::PublishList(frame), Bytes::new());
+        node.next(self.conn).0
     }
 
     fn envelope(&self, from: NodeId, to: NodeId, number: u64) -> EnvelopeHead {
@@ -417,29 +438,58 @@ fn rows_and_commits_per_message_stay_within_the_budget() {
     assert!(globex.puts <= 6 * messages && globex.deletes <= 3 * messages);
 }
 
-#[test]
-fn nobody_lists_or_removes_a_device_of_somebody_else() {
-    let Pair { mut globex, bob, .. } = pair();
-    let mallory = SecretKey::from_seed(&[90; 32]);
-    let own = SecretKey::from_seed(&[91; 32]);
-    let phone = Phone::join(&mut globex, "mallory", 90);
-    let listed = |key: &SecretKey| Device {
+fn listed(key: &SecretKey) -> Device {
+    Device {
         key: key.public(),
         identity: X25519Key([1; 32]),
         added_ms: NOW_MS,
         label: String::new(),
-    };
-    let list = DeviceList {
-        identity: mallory.public(),
-        node: globex.id,
-        name: UserName::parse("mallory").unwrap(),
-        version: 1,
-        previous: Some(list_hash(&phone.list)),
-        devices: vec![listed(&own), listed(&bob.key)],
-        issued_ms: NOW_MS,
-        signer: None,
-    };
-    let frame = PublishList { request: 7, list: Signed::new(&list, &mallory) };
-    globex.send(phone.conn, &ClientFrame::PublishList(frame), Bytes::new());
-    assert!(matches!(globex.next(phone.conn).0, NodeFrame::Refused(_)));
+    }
+}
+
+#[test]
+fn nobody_lists_or_removes_a_device_of_somebody_else() {
+    let Pair { mut globex, bob, .. } = pair();
+    let (account, own) = (SecretKey::from_seed(&[90; 32]), SecretKey::from_seed(&[91; 32]));
+    let mut phone = Phone::join(&mut globex, "mallory", 90);
+    let answer = phone.publish(&mut globex, &account, &[&own, &bob.key]);
+    assert!(matches!(answer, NodeFrame::Refused(_)));
+}
+
+#[test]
+fn a_device_that_put_another_in_its_place_may_only_do_so_again() {
+    let Pair { mut globex, .. } = pair();
+    let [account, first, second, third, other] =
+        [90, 91, 92, 93, 94].map(|seed| SecretKey::from_seed(&[seed; 32]));
+    let mut phone = Phone::join(&mut globex, "carol", 90);
+    assert!(matches!(phone.publish(&mut globex, &account, &[&second]), NodeFrame::Done(_)));
+    // Rolled back to before that, it may put a third in the place of the second,
+    let (mut phone, welcome) = phone.again(&mut globex, ConnId(200));
+    assert_eq!(welcome.list_version, 1);
+    assert!(matches!(phone.publish(&mut globex, &account, &[&third]), NodeFrame::Done(_)));
+    // and nothing else.
+    let (phone, _) = phone.again(&mut globex, ConnId(201));
+    let noted = Noted { notes: Vec::new(), mine: mark(1) };
+    globex.send(phone.conn, &ClientFrame::Noted(noted), Bytes::new());
+    assert!(matches!(globex.next(phone.conn).0, NodeFrame::Refused(_) | NodeFrame::Goaway(_)));
+    // Once another device has removed the third, the first has no place to take.
+    let list = phone.list;
+    let at = |key: &SecretKey, conn, list| Phone { key: key.clone(), conn, list };
+    let (mut third_phone, _) = at(&third, ConnId(0), list).again(&mut globex, ConnId(202));
+    let answer = third_phone.publish(&mut globex, &account, &[&third, &other]);
+    assert!(matches!(answer, NodeFrame::Done(_)));
+    let (mut other_phone, _) =
+        at(&other, ConnId(0), third_phone.list).again(&mut globex, ConnId(203));
+    let answer = other_phone.publish(&mut globex, &account, &[&other]);
+    assert!(matches!(answer, NodeFrame::Done(_)));
+    for key in [&first, &second, &third] {
+        let conn = ConnId(204);
+        globex.give([Event::ClientConnected { conn }]);
+        let (NodeFrame::Challenge(challenge), _) = globex.next(conn) else { panic!("silence") };
+        let (answer, _) =
+            at(key, conn, other_phone.list.clone()).answer_to_hello(&mut globex, &challenge);
+        assert!(!matches!(answer, NodeFrame::Welcome(_)), "a removed device is not greeted");
+        globex.give([Event::ClientClosed { conn }]);
+        globex.to_clients.remove(&conn);
+    }
 }

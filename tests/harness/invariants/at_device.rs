@@ -144,13 +144,13 @@ impl World {
         }
         let key = (id, shown.message.peer.clone(), shown.device);
         let last = self.oracle.shown_up_to.get(&key).copied();
-        // Short-lived ones may be here and expired, and what a writer sealed again under a new id may
-        // have been shown before: they are neither shown now nor missing.
-        let writer = self.oracle.devices.get(&shown.device);
-        let may_be_here = self.options.short_life
-            || writer.is_some_and(|writer| self.oracle.restored_devices.contains(writer));
+        // Short-lived ones may be here and expired, and what a writer sealed again under a new id was
+        // shown under the old one: they are neither shown now nor missing.
+        let elsewhere = self.shown_under_other_ids(id, shown);
+        let may_expire = self.options.short_life;
         if shown.is_late {
-            let fits = may_be_here || last.is_some_and(|last| shown.sequence < last);
+            let fits =
+                may_expire || elsewhere > 0 || last.is_some_and(|last| shown.sequence < last);
             return if fits { Ok(()) } else { Err(self.i10(shown, last)) };
         }
         if let Some(last) = last {
@@ -160,7 +160,7 @@ impl World {
             let doubtful =
                 doubtful.map_or(0, |known| known.range(last..shown.sequence).count() as u64);
             let least = |skipped: u64| {
-                if may_be_here { 0 } else { skipped.saturating_sub(doubtful) }
+                if may_expire { 0 } else { skipped.saturating_sub(doubtful + elsewhere) }
             };
             let fits =
                 skipped.is_some_and(|skipped| (least(skipped)..=skipped).contains(&shown.missing));
@@ -170,6 +170,19 @@ impl World {
         }
         self.oracle.shown_up_to.insert(key, shown.sequence);
         Ok(())
+    }
+
+    /// How many messages of a chat a device was shown by the same writer under its other ids. Each may
+    /// come once more under the id that the writer has now, with a number that is then not shown.
+    fn shown_under_other_ids(&self, id: DeviceId, shown: &ShownMessage) -> u64 {
+        let writer = self.oracle.devices.get(&shown.device);
+        let of_device = self.oracle.shown.range((id, MsgId([0; 16]))..=(id, MsgId([u8::MAX; 16])));
+        let others = of_device.filter(|(_, other)| {
+            other.message.peer == shown.message.peer
+                && other.device != shown.device
+                && self.oracle.devices.get(&other.device) == writer
+        });
+        others.count() as u64
     }
 
     fn i10(&self, shown: &ShownMessage, last: Option<u64>) -> Violation {
