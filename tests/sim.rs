@@ -133,6 +133,11 @@ fn broken_believe_any_statement_is_seen() {
 }
 
 #[test]
+fn broken_endless_patience_is_seen() {
+    check_broken("endless_patience", 100);
+}
+
+#[test]
 fn broken_no_device_dedup_is_seen() {
     check_broken("no_device_dedup", 100);
 }

@@ -27,6 +27,9 @@ pub const PEER_WINDOW_BYTES: usize = 4 * 1024 * 1024;
 pub const CLIENT_WINDOW_ENVELOPES: usize = 256;
 /// Bytes of the same.
 pub const CLIENT_WINDOW_BYTES: usize = 1024 * 1024;
+/// An envelope or statement that a peer has not answered for so long ends the link: two minutes, in
+/// which a whole window passes at 300 kbit/s.
+pub const PEER_ANSWER_MS_MAX: u64 = 120 * 1000;
 /// Envelope ids in one audit: a frame holds 2,600 of them.
 pub const AUDIT_EIDS_MAX: usize = 1000;
 /// Life of a message, by default and at most: 30 days.

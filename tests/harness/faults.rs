@@ -224,11 +224,8 @@ impl World {
         self.net.cuts.clear();
         for node in 0..self.nodes.len() {
             self.nodes[node].disk.heal();
-            if self.nodes[node].lies {
-                // Its core does not know what was withheld and swallowed around it.
-                self.nodes[node].lies = false;
-                self.kill_node(node);
-            }
+            // Its core does not know what was withheld and swallowed around it, and is not told.
+            self.nodes[node].lies = false;
         }
         for device in &mut self.devices {
             device.disk.heal();

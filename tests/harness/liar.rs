@@ -1,5 +1,6 @@
 //! A node that lies to its peers: the production core, and around it somebody who swallows what he
 //! says that he took, withholds statements, forges others, repeats old frames and sends nonsense.
+//! A mute one takes everything and answers nothing of it, while its links stay alive.
 //! It holds its own keys only. In the healed phase it is honest, and all must mend.
 
 use bytes::Bytes;
@@ -57,9 +58,11 @@ impl World {
 
     /// Withholds a frame that the core wanted to send.
     pub fn liar_withholds(&mut self, node: usize, frame: &PeerFrame) -> bool {
-        self.nodes[node].lies
-            && !matches!(frame, PeerFrame::Hello(_))
-            && self.lie_chance.happens(60)
+        if !self.nodes[node].lies || matches!(frame, PeerFrame::Hello(_)) {
+            return false;
+        }
+        let is_answer = matches!(frame, PeerFrame::Took(_) | PeerFrame::StatementsTook(_));
+        (is_answer && self.options.mute) || self.lie_chance.happens(60)
     }
 
     /// Adds something to a frame that the core sent: a forgery, an old frame, or nonsense. Honest

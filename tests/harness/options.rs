@@ -104,6 +104,8 @@ pub struct Options {
     pub replays: u64,
     /// The last node lies to its peers.
     pub liar: bool,
+    /// If the last node lies, it answers nothing that it was sent.
+    pub mute: bool,
     /// Devices go away and return.
     pub absences: u64,
     /// A node gets a new transport key at each start.
@@ -177,6 +179,7 @@ impl Options {
             device_rows_max: *chance.pick(&[100_000, 100_000, 3]),
             restores: *chance.pick(&[1, 1, 1, 2]),
             drains: *chance.pick(&[0, 0, 0, 2]),
+            mute: chance.happens(250),
         }
     }
 }
@@ -189,7 +192,7 @@ impl fmt::Display for Options {
             "{} nodes, {} people, {} messages in {} s, delay {}-{} ms, batch {}, commit {} ms; \
              crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
              {} lost of 10000 frames; restore {:?} ×{}; {} drains; {} full disks, {} failed syncs; \
-             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}",
+             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}",
             self.nodes,
             self.people,
             self.messages,
@@ -216,6 +219,7 @@ impl fmt::Display for Options {
             self.lookup_fails,
             on(self.pinned, "; pinned peers"),
             on(self.liar, "; a lying peer"),
+            on(self.liar && self.mute, " that answers nothing"),
             on(self.rotate_transports, "; transports rotate"),
             on(self.short_life, "; short lives"),
         )

@@ -29,6 +29,7 @@ impl Broken {
         ("forget_statement_on_send", Self::Core(Sabotage::ForgetStatementOnSend)),
         ("believe_any_statement", Self::Core(Sabotage::BelieveAnyStatement)),
         ("no_submit_dedup", Self::Core(Sabotage::NoSubmitDedup)),
+        ("endless_patience", Self::Core(Sabotage::EndlessPatience)),
         ("no_device_dedup", Self::Client(ClientSabotage::NoDeviceDedup)),
         ("tick_by_node", Self::Client(ClientSabotage::TickByNode)),
         ("accept_any_incarnation", Self::Client(ClientSabotage::AcceptAnyIncarnation)),

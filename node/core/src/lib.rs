@@ -19,6 +19,7 @@ mod fetch;
 mod inbox;
 pub mod ingress;
 mod outbox;
+mod patience;
 mod peer;
 mod retry;
 pub mod schema;

@@ -11,7 +11,7 @@ use tidings_store::{StoreError, Txn};
 use crate::{
     Core,
     effect::Effect,
-    peer::Peer,
+    peer::{Peer, Sent},
     schema::{self, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
     settings::Sabotage,
 };
@@ -36,7 +36,7 @@ impl Peer {
     }
 
     fn room(&self) -> usize {
-        let bytes: usize = self.inflight.values().map(|(_, bytes)| *bytes).sum();
+        let bytes: usize = self.inflight.values().map(|sent| sent.bytes).sum();
         if bytes >= limits::PEER_WINDOW_BYTES {
             return 0;
         }
@@ -98,7 +98,9 @@ impl Core {
         if head.header.expires_ms <= self.now_ms || peer.inflight.contains_key(&row.eid) {
             return Ok(());
         }
-        peer.inflight.insert(row.eid, (lsn, row.head.len() + row.shared.len()));
+        let (bytes, at_ms) = (row.head.len() + row.shared.len(), self.now_ms);
+        peer.inflight.insert(row.eid, Sent { lsn, bytes, at_ms });
+        peer.patience.sent(at_ms);
         if lsn > peer.sent {
             peer.sent = lsn;
             self.batch.peer_rows.insert(*node);
@@ -144,7 +146,8 @@ impl Core {
         let now_ms = self.now_ms;
         for answer in answers {
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-            let Some((lsn, _)) = peer.inflight.remove(&answer.eid) else { continue };
+            let Some(Sent { lsn, .. }) = peer.inflight.remove(&answer.eid) else { continue };
+            peer.retry.answered();
             match answer.refusal {
                 Some(refusal) if refusal.code.may_retry() => {
                     let after_ms = refusal.after_ms.unwrap_or(RESEND_AFTER_MS).max(1);

@@ -1,7 +1,7 @@
 //! Other nodes: numbers, links, hellos, dialling. What travels over a link is in `outbox.rs`,
 //! `accept.rs`, `statements.rs`, `audit.rs` and `fetch.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tidings_protocol::{
@@ -20,6 +20,7 @@ use crate::{
     audit::Audits,
     effect::{Effect, Observed},
     event::{CheckedHello, LinkId, PeerInput},
+    patience::Patience,
     retry::Retry,
     schema::{self, PEERS, PeerRow},
 };
@@ -42,6 +43,15 @@ pub(crate) struct Link {
     kept_alive_ms: u64,
 }
 
+/// An envelope that was sent on the link and is not answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Its place in the outbox.
+    pub(crate) lsn: u64,
+    pub(crate) bytes: usize,
+    pub(crate) at_ms: u64,
+}
+
 /// Another node: what its row says, and what may be forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
@@ -58,16 +68,17 @@ pub(crate) struct Peer {
     pub(crate) retry: Retry,
     /// Next row of the outbox to send.
     pub(crate) cursor: u64,
-    /// Envelopes sent and not answered: lsn and bytes.
-    pub(crate) inflight: BTreeMap<Eid, (u64, usize)>,
+    /// Envelopes sent and not answered.
+    pub(crate) inflight: BTreeMap<Eid, Sent>,
     /// Envelopes to send again: lsn → when.
     pub(crate) resend: BTreeMap<u64, u64>,
     /// Nothing new is sent before this time: the peer has no room.
     pub(crate) paused_until_ms: u64,
     /// Next row of the statements to send.
     pub(crate) statements_cursor: u64,
-    /// Rows of statements sent and not answered.
-    pub(crate) statements_inflight: BTreeSet<u64>,
+    /// Rows of statements sent and not answered: row → when.
+    pub(crate) statements_inflight: BTreeMap<u64, u64>,
+    pub(crate) patience: Patience,
     pub(crate) audits: Audits,
     /// One-time pre-keys of own users that it has had.
     pub(crate) one_time: Allowance,
@@ -95,13 +106,14 @@ impl Peer {
     fn unlink(&mut self) {
         self.link = None;
         // Also what was to be sent again later: forgotten here, nobody would come back to it.
-        let unanswered = self.inflight.values().map(|(lsn, _)| *lsn);
+        let unanswered = self.inflight.values().map(|sent| sent.lsn);
         let oldest = unanswered.chain(self.resend.keys().copied()).min();
         self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
         self.inflight.clear();
         self.resend.clear();
         self.statements_cursor = 0;
         self.statements_inflight.clear();
+        self.patience.unlink();
         self.audits.unlink();
     }
 }
@@ -357,7 +369,7 @@ impl Core {
             peer.seen_ms = now_ms;
             peer.link = Some(link);
             peer.paused_until_ms = 0;
-            peer.retry.succeeded();
+            peer.retry.greeted();
             peer.audits.linked(now_ms, is_new_store, peer.sent);
             if is_new_store {
                 self.observe(Observed::OtherRolledBack);
@@ -461,7 +473,7 @@ impl Core {
         self.fetches.hurry(node, now_ms);
     }
 
-    /// Keeps links alive, ends silent ones, and dials what is due.
+    /// Keeps links alive, ends those on which too little is heard, and dials what is due.
     pub(crate) fn tick_peers(&mut self, txn: &dyn Txn) {
         let now_ms = self.now_ms;
         let silent: Vec<LinkId> = self
@@ -473,6 +485,7 @@ impl Core {
         for link in silent {
             self.refuse_peer(link, RefusalCode::Busy);
         }
+        self.tick_patience();
         let due: Vec<LinkId> = self
             .links
             .iter()
@@ -516,7 +529,10 @@ impl Core {
     pub(crate) fn peers_deadline(&self) -> Option<u64> {
         let links = self.links.values().map(Link::deadline);
         let peers = self.peers.iter().filter_map(|(node, peer)| match peer.link {
-            Some(_) => peer.resend_deadline().into_iter().chain(peer.audits.deadline()).min(),
+            Some(_) => [peer.resend_deadline(), peer.audits.deadline(), peer.patience.deadline()]
+                .into_iter()
+                .flatten()
+                .min(),
             None if self.draining || self.own.current().is_none() => None,
             None if self.wants(node) => Some(peer.retry.next_ms.unwrap_or(self.now_ms)),
             None => peer.retry.dialing_until_ms,

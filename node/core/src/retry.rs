@@ -22,6 +22,8 @@ pub(crate) struct Retry {
     pub(crate) next_ms: Option<u64>,
     /// Until when an attempt is under way.
     pub(crate) dialing_until_ms: Option<u64>,
+    /// Links in a row on which the peer greeted and then left something unanswered.
+    unanswered: u32,
 }
 
 impl Retry {
@@ -49,8 +51,21 @@ impl Retry {
     }
 
     /// The peer is there.
-    pub(crate) fn succeeded(&mut self) {
-        *self = Self::default();
+    pub(crate) fn greeted(&mut self) {
+        *self = Self { unanswered: self.unanswered, ..Self::default() };
+    }
+
+    /// The peer does its work.
+    pub(crate) const fn answered(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// The link ended because the peer did not answer. Its greeting is worth little after that, so
+    /// these links count in place of attempts.
+    pub(crate) fn unanswered(&mut self, now_ms: u64, chance: u32) {
+        self.failures = self.unanswered;
+        self.failed(now_ms, 0, chance);
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 }
 
@@ -73,5 +88,22 @@ mod tests {
         assert_eq!(retry.next_ms, Some(3_600_000));
         retry.failed(0, 0, 0);
         assert_eq!(retry.next_ms, Some(250));
+    }
+
+    #[test]
+    fn a_peer_that_only_greets_is_tried_ever_more_rarely_until_it_answers() {
+        let mut retry = Retry::default();
+        let mut delays = Vec::new();
+        for _ in 0..8 {
+            retry.greeted();
+            assert_eq!((retry.failures, retry.next_ms), (0, None));
+            retry.unanswered(0, u32::MAX);
+            delays.push(retry.next_ms.unwrap() / 1_000);
+        }
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
+        retry.greeted();
+        retry.answered();
+        retry.unanswered(0, u32::MAX);
+        assert_eq!(retry.next_ms, Some(1_000));
     }
 }

@@ -68,4 +68,6 @@ pub enum Sabotage {
     BelieveAnyStatement,
     /// The same submission is accepted anew each time.
     NoSubmitDedup,
+    /// A peer that answers nothing keeps its link.
+    EndlessPatience,
 }

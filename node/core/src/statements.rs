@@ -150,7 +150,9 @@ impl Core {
             }
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
             peer.statements_cursor = numbers.last().map_or(cursor, |last| last + 1);
-            peer.statements_inflight.extend(&numbers);
+            let at_ms = self.now_ms;
+            peer.statements_inflight.extend(numbers.iter().map(|lsn| (*lsn, at_ms)));
+            peer.patience.sent(at_ms);
             self.tell_peer(link, PeerFrame::Statements(Statements { rows: numbers, proofs }));
         }
     }
@@ -164,7 +166,8 @@ impl Core {
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
         for row in rows {
             // Only what was sent on this link: another number is not the peer's to name.
-            if peer.statements_inflight.remove(row) {
+            if peer.statements_inflight.remove(row).is_some() {
+                peer.retry.answered();
                 txn.delete(STATEMENTS, &peer_key(peer.number, *row))?;
                 peer.statements = peer.statements.saturating_sub(1);
                 self.batch.peer_rows.insert(*node);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tidings_core::{
     Core,
     effect::Effect,
-    event::{AdminCommand, AdminToken, ConnId, Event, LinkId},
+    event::{AdminCommand, AdminToken, ConnId, Event, LinkId, PeerInput},
     ingress::{Read, read_client_frame, read_peer_frame},
     schema::SCHEMA,
     settings::Settings,
@@ -36,6 +36,7 @@ use tidings_protocol::{
     id::{BootId, DeviceId, NodeId, Nonce, SubmitId, timed_id},
     key::{Purpose, SecretKey, Signature, X25519Key},
     limits,
+    peer_frame::PeerFrame,
     signed::Signed,
     statement::{Claim, Proof, Signer, Stance, Statement},
 };
@@ -47,9 +48,11 @@ struct Node {
     core: Core,
     store: MemStore,
     id: NodeId,
+    now_ms: u64,
     to_clients: BTreeMap<ConnId, VecDeque<(NodeFrame, Bytes)>>,
     to_peer: VecDeque<Frame>,
     dials: Vec<NodeId>,
+    closed: Vec<LinkId>,
 }
 
 impl Node {
@@ -81,9 +84,10 @@ impl Node {
                 Ok(())
             })
             .unwrap();
-        let (to_clients, to_peer, dials) = (BTreeMap::new(), VecDeque::new(), Vec::new());
-        let core = core.unwrap();
-        let mut node = Self { core, store, id, to_clients, to_peer, dials };
+        let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
+        let (dials, closed) = (Vec::new(), Vec::new());
+        let (core, now_ms) = (core.unwrap(), NOW_MS);
+        let mut node = Self { core, store, id, now_ms, to_clients, to_peer, dials, closed };
         let peer_id = Bytes::from(vec![seed; 34]);
         node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
         node
@@ -91,13 +95,13 @@ impl Node {
 
     fn give(&mut self, events: impl IntoIterator<Item = Event>) {
         let events: Vec<Event> = events.into_iter().collect();
-        let core = &mut self.core;
+        let (core, now_ms) = (&mut self.core, self.now_ms);
         self.store
             .batch(&mut |txn| {
                 for event in events.clone() {
-                    core.handle(event, NOW_MS, txn)?;
+                    core.handle(event, now_ms, txn)?;
                 }
-                core.finish(NOW_MS, txn)
+                core.finish(now_ms, txn)
             })
             .unwrap();
         while let Some(effect) = self.core.poll_effect() {
@@ -110,12 +114,24 @@ impl Node {
                     self.to_peer.push_back(Frame { header, body });
                 }
                 Effect::Dial { node, .. } | Effect::Lookup { node } => self.dials.push(node),
+                Effect::ClosePeer { link } => self.closed.push(link),
                 Effect::CloseClient { .. }
-                | Effect::ClosePeer { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_) => {}
             }
+        }
+    }
+
+    /// Time goes on, by as many ticks as the core asks for. The peer keeps its link alive with a frame
+    /// that means nothing.
+    fn wait(&mut self, ms: u64) {
+        let until_ms = self.now_ms + ms;
+        while self.now_ms < until_ms {
+            let deadline_ms = self.core.next_deadline().unwrap_or(until_ms);
+            self.now_ms = deadline_ms.clamp(self.now_ms + 1, until_ms);
+            let input = PeerInput::AuditAnswer { waiting: Vec::new(), unknown: Vec::new() };
+            self.give([Event::Peer { link: LinkId(1), input }, Event::Tick]);
         }
     }
 
@@ -398,6 +414,52 @@ fn a_node_that_was_rolled_back_gets_everything_again() {
     assert_eq!(bob.receive(&mut globex), 1);
     settle(&mut acme, &mut globex);
     assert!(alice.notes(&mut acme).contains(&Claim::Delivered));
+}
+
+#[test]
+fn a_peer_that_answers_nothing_loses_its_link_and_gets_everything_on_the_next() {
+    let Pair { mut acme, mut globex, alice, bob, .. } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    let head = bob.envelope(acme.id, globex.id, 1);
+    alice.submit(&mut acme, head, 1);
+    // Nothing of it reaches globex' core; the link itself is well.
+    acme.wait(limits::PEER_ANSWER_MS_MAX - 1);
+    assert_eq!(acme.closed, []);
+    acme.to_peer.clear();
+    acme.wait(1);
+    assert_eq!(acme.closed, [LinkId(1)]);
+    let last: PeerFrame = codec::decode(&acme.to_peer.pop_back().unwrap().header).unwrap();
+    assert!(matches!(last, PeerFrame::Farewell(_)), "{last:?}");
+    acme.wait(249);
+    assert_eq!(acme.dials, [], "not at once");
+    acme.wait(1_000);
+    assert_eq!(acme.dials, [globex.id]);
+    globex.give([Event::PeerClosed { link: LinkId(1) }]);
+    acme.to_peer.clear();
+    connect(&mut acme, 10, &mut globex, 20);
+    assert_eq!(bob.receive(&mut globex), 1);
+    settle(&mut acme, &mut globex);
+    assert_eq!(alice.notes(&mut acme), [Claim::Delivered]);
+}
+
+#[test]
+fn a_peer_that_answers_no_statement_loses_its_link_and_gets_them_on_the_next() {
+    let Pair { mut acme, mut globex, alice, bob, .. } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    let head = bob.envelope(acme.id, globex.id, 1);
+    alice.submit(&mut acme, head, 1);
+    settle(&mut acme, &mut globex);
+    assert_eq!(bob.receive(&mut globex), 1);
+    globex.to_peer.clear();
+    globex.wait(limits::PEER_ANSWER_MS_MAX);
+    assert_eq!(globex.closed, [LinkId(1)]);
+    acme.give([Event::PeerClosed { link: LinkId(1) }]);
+    globex.to_peer.clear();
+    connect(&mut acme, 10, &mut globex, 20);
+    assert_eq!(alice.notes(&mut acme), [Claim::Delivered]);
+    acme.wait(2 * limits::PEER_ANSWER_MS_MAX);
+    globex.wait(2 * limits::PEER_ANSWER_MS_MAX);
+    assert_eq!((acme.closed.len(), globex.closed.len()), (0, 1), "nothing is owed any more");
 }
 
 #[test]
