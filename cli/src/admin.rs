@@ -115,7 +115,11 @@ fn show_status(answer: &Value) {
         ("commit", "last commit"),
         ("incarnation", "incarnation"),
     ];
-    let row = |(name, label): &(&str, &str)| vec![(*label).to_owned(), field(answer, name)];
+    let row = |(name, label): &(&str, &str)| {
+        let is_less = *name == "inbox" && answer.get("counting") == Some(&Value::Bool(true));
+        let so_far = if is_less { " so far, still counting" } else { "" };
+        vec![(*label).to_owned(), field(answer, name) + so_far]
+    };
     let mut lines: Vec<Vec<String>> = names.iter().map(row).collect();
     for address in answer.get("addresses").and_then(Value::as_array).into_iter().flatten() {
         let address = address.as_str().unwrap_or_default().to_owned();

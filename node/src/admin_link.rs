@@ -249,6 +249,7 @@ impl Admin {
             "peers_connected": status.peers_connected,
             "queued": status.queued,
             "inbox": status.inbox,
+            "counting": status.counting,
             "full": status.full,
             "addresses": status.multiaddrs.iter().map(with_peer_id).collect::<Vec<_>>(),
         })

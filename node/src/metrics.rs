@@ -152,6 +152,7 @@ impl Metrics {
             ("peers_connected", status.peers_connected),
             ("queued", status.queued),
             ("inbox", status.inbox),
+            ("counting", u64::from(status.counting)),
             ("full", u64::from(status.full)),
             ("last_commit", status.commit),
         ] {

@@ -104,7 +104,8 @@ impl Core {
             devices_connected: self.online.len() as u64,
             peers_connected: self.peers.values().filter(|p| p.link.is_some()).count() as u64,
             queued: self.peers.values().map(|peer| peer.queued).sum(),
-            inbox: self.inbox_rows.values().sum(),
+            inbox: self.tally.total(),
+            counting: self.tally.is_counting(),
             full: self.is_full_for(crate::Asker::Device),
             multiaddrs: self.own.multiaddrs(),
         })

@@ -179,6 +179,8 @@ pub struct NodeStatus {
     pub queued: u64,
     /// Copies that wait for own devices.
     pub inbox: u64,
+    /// The node has just started and has not counted all of `inbox` yet.
+    pub counting: bool,
     /// The store refuses new work for want of space.
     pub full: bool,
     /// Where this process listens.

@@ -359,38 +359,22 @@ impl Core {
         txn.delete(INBOX, &device_key(device, lsn))
     }
 
-    /// How many copies wait for a device; counted once, then kept.
+    /// How many copies wait for a device; counted before its rows change.
     fn inbox_count(&mut self, device: &DeviceId, txn: &dyn Txn) -> Result<&mut u64, StoreError> {
-        use std::collections::btree_map::Entry;
-        match self.inbox_rows.entry(*device) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(unknown) => {
-                let max = usize::try_from(self.settings.device_rows_max).unwrap_or(usize::MAX);
-                let prefix = device.as_bytes();
-                let rows = txn.range(INBOX, prefix, &prefix_end(prefix), max)?;
-                Ok(unknown.insert(rows.len() as u64))
-            }
-        }
+        self.tally.of(device, self.settings.device_rows_max, txn)
     }
 
     pub(crate) fn is_any_inbox_full(
-        &self,
+        &mut self,
         envelope: &PreparedEnvelope,
         txn: &dyn Txn,
     ) -> Result<bool, StoreError> {
         if self.is_sabotaged(Sabotage::EvictOnQuota) {
             return Ok(false);
         }
+        let max = self.settings.device_rows_max;
         for device in envelope.head.targets.iter().filter_map(Target::device) {
-            let count = match self.inbox_rows.get(&device) {
-                Some(count) => *count,
-                None => {
-                    let max = usize::try_from(self.settings.device_rows_max).unwrap_or(usize::MAX);
-                    let prefix = device.as_bytes();
-                    txn.range(INBOX, prefix, &prefix_end(prefix), max)?.len() as u64
-                }
-            };
-            if count >= self.settings.device_rows_max {
+            if self.tally.look(&device, max, txn)? >= max {
                 return Ok(true);
             }
         }
@@ -422,7 +406,7 @@ impl Core {
             }
             schema::put(txn, SEEN, row.eid.as_bytes(), &seen)?;
         }
-        self.inbox_rows.remove(device);
+        self.tally.forget(device);
         Ok(())
     }
 

@@ -27,6 +27,7 @@ mod session;
 pub mod settings;
 mod statements;
 mod submit;
+mod tally;
 mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +51,7 @@ use crate::{
     peer::{Link, Peer},
     session::Session,
     settings::{Sabotage, Settings},
+    tally::Tally,
     timers::Timers,
 };
 
@@ -81,7 +83,7 @@ pub struct Core {
     draining: bool,
     sessions: BTreeMap<ConnId, Session>,
     online: BTreeMap<DeviceId, ConnId>,
-    inbox_rows: BTreeMap<DeviceId, u64>,
+    tally: Tally,
     links: BTreeMap<LinkId, Link>,
     peers: BTreeMap<NodeId, Peer>,
     numbers: BTreeMap<u32, NodeId>,
@@ -128,7 +130,7 @@ impl Core {
             draining: false,
             sessions: BTreeMap::new(),
             online: BTreeMap::new(),
-            inbox_rows: BTreeMap::new(),
+            tally: Tally::starting_at(now_ms),
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
             numbers: BTreeMap::new(),
@@ -139,6 +141,7 @@ impl Core {
             effects: VecDeque::new(),
         };
         core.load_peers(txn)?;
+        core.tally.step(now_ms, txn)?;
         Ok(core)
     }
 

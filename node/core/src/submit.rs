@@ -86,7 +86,7 @@ impl Core {
     }
 
     fn submit_refusal(
-        &self,
+        &mut self,
         submit: SubmitId,
         envelopes: &[PreparedEnvelope],
         txn: &dyn Txn,

@@ -38,6 +38,7 @@ impl Core {
         self.tick_descriptor(txn)?;
         self.tick_fetches(txn)?;
         self.tick_peers(txn);
+        self.tally.step(self.now_ms, txn)?;
         let due: Vec<NodeId> = self
             .peers
             .iter()
@@ -65,6 +66,7 @@ impl Core {
             self.own.deadline(),
             self.fetches.deadline(),
             self.peers_deadline(),
+            self.tally.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use tidings_core::{
     Core,
-    effect::Effect,
+    effect::{AdminReply, Effect},
     event::{AdminCommand, AdminToken, ConnId, Event, LinkId, PeerInput},
     ingress::{Read, read_client_frame, read_peer_frame},
     schema::SCHEMA,
@@ -53,6 +53,7 @@ struct Node {
     to_peer: VecDeque<Frame>,
     dials: Vec<NodeId>,
     closed: Vec<LinkId>,
+    replies: Vec<AdminReply>,
 }
 
 impl Node {
@@ -85,9 +86,10 @@ impl Node {
             })
             .unwrap();
         let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
-        let (dials, closed) = (Vec::new(), Vec::new());
+        let (dials, closed, replies) = (Vec::new(), Vec::new(), Vec::new());
         let (core, now_ms) = (core.unwrap(), NOW_MS);
-        let mut node = Self { core, store, id, now_ms, to_clients, to_peer, dials, closed };
+        let mut node =
+            Self { core, store, id, now_ms, to_clients, to_peer, dials, closed, replies };
         let peer_id = Bytes::from(vec![seed; 34]);
         node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
         node
@@ -115,10 +117,8 @@ impl Node {
                 }
                 Effect::Dial { node, .. } | Effect::Lookup { node } => self.dials.push(node),
                 Effect::ClosePeer { link } => self.closed.push(link),
-                Effect::CloseClient { .. }
-                | Effect::Publish { .. }
-                | Effect::AdminReply { .. }
-                | Effect::Observed(_) => {}
+                Effect::AdminReply { reply, .. } => self.replies.push(reply),
+                Effect::CloseClient { .. } | Effect::Publish { .. } | Effect::Observed(_) => {}
             }
         }
     }
@@ -460,6 +460,22 @@ fn a_peer_that_answers_no_statement_loses_its_link_and_gets_them_on_the_next() {
     acme.wait(2 * limits::PEER_ANSWER_MS_MAX);
     globex.wait(2 * limits::PEER_ANSWER_MS_MAX);
     assert_eq!((acme.closed.len(), globex.closed.len()), (0, 1), "nothing is owed any more");
+}
+
+#[test]
+fn a_node_that_starts_again_counts_what_waits_for_devices() {
+    let Pair { mut acme, mut globex, globex_disk, alice, bob } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    for number in 1..=3 {
+        let head = bob.envelope(acme.id, globex.id, number);
+        alice.submit(&mut acme, head, number);
+    }
+    settle(&mut acme, &mut globex);
+    drop(globex);
+    let mut globex = Node::open(20, &globex_disk, 5);
+    globex.give([Event::Admin { token: AdminToken(1), command: AdminCommand::Status }]);
+    let Some(AdminReply::Status(status)) = globex.replies.pop() else { panic!("no status") };
+    assert_eq!((status.inbox, status.counting), (3, false));
 }
 
 #[test]
