@@ -15,6 +15,7 @@ use libp2p::{
 
 use super::address_filter::AddressFilter;
 use super::inbound_gate::InboundGate;
+use super::instance::Instance;
 use super::kad_gate::KadGate;
 use super::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, DHT_QUERY_TIMEOUT, DHT_RECORD_LIFE, DHT_RECORDS_MAX,
@@ -26,7 +27,7 @@ use super::{StartError, lanes};
 
 /// The routing table's protocol: one network, never the public IPFS one.
 pub(crate) const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/tidings/kad/1");
-/// What identify tells about us. No version: strangers need not know what to attack.
+/// What identify tells about us, beside the [`Instance`].
 const IDENTIFY_PROTOCOL: &str = "/tidings/1";
 
 #[derive(NetworkBehaviour)]
@@ -42,7 +43,7 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, filter: AddressFilter) -> Self {
+    fn new(key: &Keypair, filter: AddressFilter, instance: Instance) -> Self {
         let local = key.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
@@ -51,7 +52,7 @@ impl Behaviour {
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
             .with_max_established(Some(CONNECTIONS_MAX));
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.public())
-            .with_agent_version("tidings".to_owned())
+            .with_agent_version(instance.to_agent())
             // Its cache would offer unfiltered addresses to every dial.
             .with_cache_size(0);
         Self {
@@ -72,17 +73,18 @@ impl Behaviour {
 /// The swarm, not yet listening.
 ///
 /// # Errors
-/// [`StartError::Transport`].
+/// [`StartError::Transport`], [`StartError::Chance`].
 pub(crate) fn build_swarm(
     key: Keypair,
     filter: AddressFilter,
 ) -> Result<Swarm<Behaviour>, StartError> {
+    let instance = Instance::draw()?;
     let built = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux_config)
         .map_err(|source| StartError::Transport { source: Box::new(source) })?
         .with_quic_config(quic_config)
-        .with_behaviour(|key| Behaviour::new(key, filter));
+        .with_behaviour(|key| Behaviour::new(key, filter, instance));
     let builder = match built {
         Ok(builder) => builder,
         Err(never) => match never {},

@@ -7,6 +7,7 @@ mod address_filter;
 mod behaviour;
 mod dht;
 mod inbound_gate;
+mod instance;
 mod kad_gate;
 mod lanes;
 mod limits;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::chance::NoRandomness;
 use address_filter::AddressFilter;
 use behaviour::build_swarm;
 use limits::COMMANDS_MAX;
@@ -271,6 +273,9 @@ pub enum StartError {
         /// The library's reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// This process could not be given its number.
+    #[error(transparent)]
+    Chance(#[from] NoRandomness),
     /// An address cannot be listened on.
     #[error("listening on {address}")]
     Listen {

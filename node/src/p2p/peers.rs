@@ -5,11 +5,18 @@
 //! the place of what there is, since the peer would not open one if it had a link; only while
 //! both may be opening at once does the lower peer id's pair win. A connection that is left
 //! without lanes closes by itself, so no side ever closes what the other has chosen.
+//!
+//! A peer that was killed and is back looks, for a moment, like one that dials at the same time:
+//! over QUIC nothing tells that the old connection is dead. What tells is that the peer names
+//! another [`Instance`] on the new one. Then all connections to the instance before are closed; the
+//! side that would win holds the peer's pair until it knows which of the two it sees. No time limit
+//! decides, so a slow peer is never taken for a dead one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
+use super::instance::Instance;
 use super::lanes::Opener;
 use super::limits::{DIALS_MAX, SETTLED_BEATS};
 use super::session::End;
@@ -47,8 +54,9 @@ pub(crate) struct Peers<C, P> {
 
 #[derive(Debug)]
 struct Peer<C, P> {
-    /// Those that may carry lanes; one that we are closing does not count any more.
-    connections: BTreeSet<C>,
+    /// Those that may carry lanes, and which process of the peer answers there, once it has said
+    /// so; one that we are closing does not count any more.
+    connections: BTreeMap<C, Option<Instance>>,
     /// A dial of ours is under way; there is never a second one.
     dialling: bool,
     /// The wish rests on a connection or dial that was there before, perhaps dying; if that comes
@@ -59,6 +67,9 @@ struct Peer<C, P> {
     link: Option<Link<C>>,
     /// Waits for the old link to go down.
     next: Option<Offer<C, P>>,
+    /// Opened by the peer while a pair of ours may win; kept until it is known whether both are
+    /// with one process of the peer.
+    held: Option<Offer<C, P>>,
     /// The caller wants no link; it ends for good.
     closing: bool,
 }
@@ -81,14 +92,38 @@ struct Offer<C, P> {
 impl<C, P> Default for Peer<C, P> {
     fn default() -> Self {
         Self {
-            connections: BTreeSet::new(),
+            connections: BTreeMap::new(),
             dialling: false,
             may_dial: false,
             opening: None,
             link: None,
             next: None,
+            held: None,
             closing: false,
         }
+    }
+}
+
+impl<C: Copy + Ord, P> Peer<C, P> {
+    fn newest_connection(&self) -> Option<C> {
+        self.connections.last_key_value().map(|(connection, _)| *connection)
+    }
+
+    /// The living connection of a pair of ours that both sides may have opened at once.
+    fn rival(&self, beat: u64) -> Option<C> {
+        let young = self
+            .link
+            .as_ref()
+            .filter(|link| link.opener == Opener::Us && beat < link.since + SETTLED_BEATS);
+        self.opening
+            .or(young.map(|link| link.connection))
+            .filter(|connection| self.connections.contains_key(connection))
+    }
+
+    /// Whether one process of the peer has certainly both connections.
+    fn is_one_process(&self, one: C, other: C) -> bool {
+        let [one_is, other_is] = [one, other].map(|c| self.connections.get(&c).copied().flatten());
+        one == other || (one_is.is_some() && one_is == other_is)
     }
 }
 
@@ -113,6 +148,12 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     /// Time went on by one beat.
     pub(crate) fn beat(&mut self) {
         self.beat += 1;
+        for peer in self.peers.values_mut() {
+            // Our pair has settled, so the peer has long let go of its own.
+            if peer.held.is_some() && peer.rival(self.beat).is_none() {
+                peer.held = None;
+            }
+        }
     }
 
     /// The caller wants a link.
@@ -132,7 +173,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
             return self.tidy(id);
         }
         self.wanted.insert(id);
-        match peer.connections.last().copied() {
+        match peer.newest_connection() {
             Some(connection) => {
                 peer.may_dial = true;
                 peer.opening = Some(connection);
@@ -159,6 +200,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         peer.opening = None;
         peer.dialling = false;
         peer.next = None;
+        peer.held = None;
         match &peer.link {
             Some(link) => {
                 peer.closing = true;
@@ -196,28 +238,52 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     /// A connection is established, dialled by either side.
     pub(crate) fn connected(&mut self, id: PeerId, connection: C) {
         let peer = self.peers.entry(id).or_default();
-        peer.connections.insert(connection);
+        peer.connections.insert(connection, None);
         if peer.opening.is_none() && peer.link.is_none() && self.wanted.contains(&id) {
             peer.opening = Some(connection);
             self.effects.push(Effect::Open(id, connection));
         }
     }
 
+    /// The peer has said which process of it answers on a connection. Who says so lives, so
+    /// connections to another process of it are dead.
+    pub(crate) fn identified(&mut self, id: PeerId, connection: C, instance: Instance) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(known) = peer.connections.get_mut(&connection) else { return };
+        *known = Some(instance);
+        let is_dead = |other: &Option<Instance>| other.is_some_and(|other| other != instance);
+        let dead = peer.connections.extract_if(.., |_, other| is_dead(other)).map(|(dead, _)| dead);
+        for dead in dead.collect::<Vec<C>>() {
+            self.effects.push(Effect::CloseConnection(dead));
+            self.lost(id, dead, "the peer was started again");
+        }
+        self.judge_held(id);
+        self.tidy(id);
+    }
+
     /// A connection is gone.
     pub(crate) fn disconnected(&mut self, id: PeerId, connection: C) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.connections.remove(&connection);
-        if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
-            let end = End::Now("the connection closed");
-            self.effects.push(Effect::End { link: link.number, end });
-        }
-        if peer.next.as_ref().is_some_and(|next| next.connection == connection) {
-            peer.next = None;
-        }
-        if peer.opening == Some(connection) {
-            self.not_opened(id, "the connection closed");
+        // What went over one that does not count any more has ended before.
+        if peer.connections.remove(&connection).is_some() {
+            self.lost(id, connection, "the connection closed");
         }
         self.tidy(id);
+    }
+
+    /// Ends what went over a connection that does not count any more.
+    fn lost(&mut self, id: PeerId, connection: C, why: &'static str) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.next.take_if(|next| next.connection == connection);
+        peer.held.take_if(|held| held.connection == connection);
+        if let Some(link) = peer.link.as_ref().filter(|link| link.connection == connection) {
+            self.effects.push(Effect::End { link: link.number, end: End::Now(why) });
+        }
+        if peer.opening == Some(connection) {
+            self.not_opened(id, why);
+        } else {
+            self.judge_held(id);
+        }
     }
 
     /// Our asking for lanes came to nothing.
@@ -235,30 +301,50 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     /// A pair of lanes is open. One that is not wanted is dropped, which its other end sees.
     pub(crate) fn opened(&mut self, id: PeerId, connection: C, opener: Opener, pair: P) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.closing || !peer.connections.contains(&connection) {
+        if peer.closing || !peer.connections.contains_key(&connection) {
             return;
         }
+        let offer = Offer { connection, opener, pair };
         match opener {
-            Opener::Us if peer.opening != Some(connection) => return,
+            Opener::Us if peer.opening == Some(connection) => self.take(id, offer),
             Opener::Us => {}
-            Opener::Them => {
-                let contested = peer.link.as_ref().is_some_and(|link| {
-                    link.opener == Opener::Us && self.beat < link.since + SETTLED_BEATS
-                });
-                if (contested || peer.opening.is_some()) && self.local < id {
-                    return;
-                }
+            Opener::Them if self.local < id && peer.rival(self.beat).is_some() => {
+                peer.held = Some(offer);
+                self.judge_held(id);
             }
+            Opener::Them => self.take(id, offer),
         }
+    }
+
+    /// Decides about a pair that was held, if that is possible by now.
+    fn judge_held(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(held) = peer.held.take() else { return };
+        match peer.rival(self.beat) {
+            None => self.take(id, held),
+            // The peer has our pair, or gets it now, and lets go of its own.
+            Some(rival) if peer.is_one_process(rival, held.connection) => {}
+            Some(_) => peer.held = Some(held),
+        }
+    }
+
+    /// Lets a pair carry the link, as soon as the old one is down.
+    fn take(&mut self, id: PeerId, offer: Offer<C, P>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.opening = None;
         self.wanted.remove(&id);
-        peer.next = Some(Offer { connection, opener, pair });
+        if offer.opener == Opener::Them {
+            peer.held = None;
+        }
+        peer.next = Some(offer);
         match &peer.link {
-            Some(link) => {
+            None => self.start_next(id),
+            Some(link) if peer.connections.contains_key(&link.connection) => {
                 let end = End::Now("the peer opened a newer link");
                 self.effects.push(Effect::End { link: link.number, end });
             }
-            None => self.start_next(id),
+            // It was told to end when its connection was lost.
+            Some(_) => {}
         }
     }
 
@@ -270,6 +356,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         if peer.closing {
             peer.closing = false;
             peer.next = None;
+            peer.held = None;
             peer.connections.clear();
             self.effects.push(Effect::Disconnect(id));
         } else if spoils_connection {
@@ -277,6 +364,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
             self.effects.push(Effect::CloseConnection(old.connection));
         }
         self.start_next(id);
+        self.judge_held(id);
         self.tidy(id);
     }
 
@@ -293,12 +381,15 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     fn not_opened(&mut self, id: PeerId, why: &str) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.opening = None;
+        if peer.held.is_some() {
+            return self.judge_held(id);
+        }
         // Whichever connection failed is not among the peer's any more, so this comes to an end.
         // Another dial of ours may still be under way, and then it answers.
         if peer.dialling || !self.wanted.contains(&id) {
             return;
         }
-        if let Some(connection) = peer.connections.last().copied() {
+        if let Some(connection) = peer.newest_connection() {
             peer.opening = Some(connection);
             self.effects.push(Effect::Open(id, connection));
         } else if std::mem::take(&mut peer.may_dial) {

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::behaviour::{Behaviour, BehaviourEvent, KAD_PROTOCOL};
 use super::dht::Dht;
+use super::instance::Instance;
 use super::lanes::{Happened, LanesEvent, Opener, Pair};
 use super::limits::{BEAT, OUTBOX_EVENTS_MAX};
 use super::peers::{Effect, Peers};
@@ -204,7 +205,14 @@ impl SwarmTask {
                     self.report(answer);
                 }
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                connection_id,
+                info,
+            }) => {
+                if let Some(instance) = Instance::from_agent(&info.agent_version) {
+                    self.peers.identified(peer_id, connection_id, instance);
+                }
                 // Only who serves our table belongs into it, under the addresses that it claims.
                 if info.protocols.contains(&KAD_PROTOCOL) {
                     self.swarm.behaviour_mut().dht.add_learnt(peer_id, info.listen_addrs);

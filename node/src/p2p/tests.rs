@@ -15,7 +15,8 @@ use futures::{AsyncWriteExt, StreamExt};
 use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
 use tidings_protocol::frame::Frame;
-use tokio::sync::mpsc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -308,6 +309,59 @@ async fn simultaneous_dials_give_one_link_over_quic() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_dials_give_one_link_over_tcp() {
     check_simultaneous(TCP).await;
+}
+
+/// Runs a node on a runtime of its own until a frame came over its link, and then lets it stand still:
+/// as over QUIC a process that was killed, nothing tells its peer that it is gone.
+fn run_until_used(config: P2pConfig, address: oneshot::Sender<Multiaddr>) -> (Runtime, Node) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let node = runtime.block_on(async {
+        let mut node = Node::start_as(config, Arc::new(judge)).await;
+        address.send(node.addresses[0].clone()).expect("the test waits for it");
+        node.up().await;
+        node.frame().await;
+        node
+    });
+    (runtime, node)
+}
+
+async fn check_crash(listen: &str) {
+    // The one with the lower peer id has opened the link, so that its pair would win.
+    let mut configs = [config(listen), config(listen)];
+    configs.sort_by_key(|config| config.transport_seed.peer_id().expect("a key"));
+    let [acme, globex] = configs;
+    let peer = globex.transport_seed.peer_id().expect("a key");
+    let mut acme = Node::start_as(acme, Arc::new(judge)).await;
+    let (tell, told) = oneshot::channel();
+    let first = globex.clone();
+    let first = tokio::task::spawn_blocking(move || run_until_used(first, tell));
+    let addresses = vec![within(told).await.expect("globex runs")];
+    acme.ask(Command::Dial { peer, addresses });
+    acme.up().await;
+    acme.send(Lane::Control, frame("stand still", 0)).expect("a link is up");
+    let (frozen, first) = within(first).await.expect("globex was linked");
+
+    let mut globex = Node::start_as(globex, Arc::new(judge)).await;
+    globex.dial(&acme);
+    globex.up().await;
+    globex.send(Lane::Bulk, frame("after the crash", 9)).expect("a link is up");
+    assert_eq!(acme.down().await, "the peer was started again");
+    acme.up().await;
+    assert_eq!(acme.frame().await, (Lane::Bulk, frame("after the crash", 9)));
+    acme.send(Lane::Control, frame("welcome back", 0)).expect("a link is up");
+    assert_eq!(globex.frame().await, (Lane::Control, frame("welcome back", 0)));
+    drop(first);
+    frozen.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_crashed_is_linked_again_over_quic() {
+    check_crash(QUIC).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_crashed_is_linked_again_over_tcp() {
+    check_crash(TCP).await;
 }
 
 async fn check_close(listen: &str) {

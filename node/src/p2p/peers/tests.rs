@@ -21,19 +21,31 @@ impl Drop for Half {
     }
 }
 
+/// What is told of a connection comes by a stream of its own, numbered from here.
+const IDENTIFY: u32 = 1 << 30;
+
 #[derive(Debug)]
 enum Happens {
     Connected(u32),
+    Identified(u32, Instance),
     Opened(u32, Opener, Half),
+    OpenFailed(u32),
+    Disconnected(u32),
     Ended(u64),
 }
 
-/// Two nodes and what is on its way to each; per connection order is kept, else anything goes.
+/// Two nodes and what is on its way to each; per connection order is kept, but for what each tells
+/// of itself, else anything goes.
 struct World {
     ids: [PeerId; 2],
+    instances: [Instance; 2],
     nodes: [Peers<u32, Half>; 2],
     on_the_way: [Vec<(u32, Happens)>; 2],
     up: [BTreeMap<u64, Half>; 2],
+    /// How many links each side has had.
+    links: [usize; 2],
+    /// Connections that carry nothing any more; one side may not know it yet.
+    dead: BTreeSet<u32>,
     dropped: Dropped,
     numbers: u32,
     random: u64,
@@ -47,9 +59,12 @@ impl World {
         let [low, high] = ids;
         Self {
             ids,
+            instances: [Instance(1), Instance(2)],
             nodes: [Peers::new(low), Peers::new(high)],
             on_the_way: [Vec::new(), Vec::new()],
             up: [BTreeMap::new(), BTreeMap::new()],
+            links: [0, 0],
+            dead: BTreeSet::new(),
             dropped: Dropped::default(),
             numbers: 0,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -83,6 +98,10 @@ impl World {
                         self.on_the_way[end].push((connection, Happens::Connected(connection)));
                     }
                 }
+                Effect::Open(_, connection) if self.dead.contains(&connection) => {
+                    let failed = Happens::OpenFailed(connection);
+                    self.on_the_way[side].push((connection, failed));
+                }
                 Effect::Open(_, connection) => {
                     let pair = self.number();
                     for (end, opener) in [(side, Opener::Us), (1 - side, Opener::Them)] {
@@ -94,10 +113,17 @@ impl World {
                 Effect::Start { link, pair, .. } => {
                     assert!(self.up[side].is_empty(), "two links at a time");
                     self.up[side].insert(link, pair);
+                    self.links[side] += 1;
                 }
                 Effect::End { link, .. } => self.end(side, link),
                 Effect::Failed { .. } => self.failed += 1,
-                Effect::CloseConnection(_) | Effect::Disconnect(_) => {}
+                Effect::CloseConnection(connection) => {
+                    if self.dead.insert(connection) {
+                        let closed = Happens::Disconnected(connection);
+                        self.on_the_way[1 - side].push((connection, closed));
+                    }
+                }
+                Effect::Disconnect(_) => {}
             }
         }
         let gone = std::mem::take(&mut *self.dropped.borrow_mut());
@@ -116,6 +142,33 @@ impl World {
         }
     }
 
+    /// The process is killed and is back at once, knowing nothing. That its connections are dead,
+    /// the other side learns at any time, or never.
+    fn crash(&mut self, side: usize, is_noticed: bool) {
+        let mute = |half: &mut Half| half.dropped = Dropped::default();
+        self.up[side].values_mut().for_each(mute);
+        self.up[side].clear();
+        for (_, happens) in &mut self.on_the_way[side] {
+            if let Happens::Opened(_, _, half) = happens {
+                mute(half);
+            }
+        }
+        self.on_the_way[side].clear();
+        // What it has just offered or told is lost with it.
+        self.on_the_way[1 - side].retain(|(_, happens)| {
+            !matches!(happens, Happens::Opened(_, Opener::Them, _) | Happens::Identified(..))
+        });
+        self.nodes[side] = Peers::new(self.ids[side]);
+        self.instances[side].0 += 2;
+        self.dropped.borrow_mut().clear();
+        for connection in 1..=self.numbers {
+            if self.dead.insert(connection) && is_noticed {
+                let closed = Happens::Disconnected(connection);
+                self.on_the_way[1 - side].push((connection, closed));
+            }
+        }
+    }
+
     fn step(&mut self, side: usize) {
         // The first event of a random connection.
         let at = self.pick(self.on_the_way[side].len());
@@ -128,10 +181,19 @@ impl World {
             Happens::Connected(connection) => {
                 node.dialled(other);
                 node.connected(other, connection);
+                if !self.dead.contains(&connection) {
+                    let identified = Happens::Identified(connection, self.instances[1 - side]);
+                    self.on_the_way[side].push((IDENTIFY + connection, identified));
+                }
+            }
+            Happens::Identified(connection, instance) => {
+                node.identified(other, connection, instance);
             }
             Happens::Opened(connection, opener, half) => {
                 node.opened(other, connection, opener, half);
             }
+            Happens::OpenFailed(connection) => node.open_failed(other, connection, "silence"),
+            Happens::Disconnected(connection) => node.disconnected(other, connection),
             Happens::Ended(link) => node.ended(link, false),
         }
         self.obey(side);
@@ -170,6 +232,8 @@ fn simultaneous_dials_end_in_one_link_whatever_the_order() {
         assert!(world.pair_up(0).is_some(), "seed {seed}: no link");
         assert_eq!(world.pair_up(0), world.pair_up(1), "seed {seed}: different links");
         assert_eq!(world.failed, 0, "seed {seed}");
+        // The winner keeps its first link, the other side gives up its own at most.
+        assert!(world.links[0] == 1 && world.links[1] <= 2, "seed {seed}: {:?}", world.links);
     }
 }
 
@@ -190,6 +254,48 @@ fn a_peer_that_lost_its_link_gets_a_new_one() {
         world.run();
         assert!(world.pair_up(0).is_some());
         assert_eq!(world.pair_up(0), world.pair_up(1), "asker {asks}");
+    }
+}
+
+#[test]
+fn a_peer_that_crashed_is_linked_again_whatever_the_order() {
+    for seed in 0..6000 {
+        let mut world = World::new(seed);
+        let [crashes, one, other] = [(); 3].map(|()| world.pick(2));
+        world.want(one);
+        world.want(other);
+        for _ in 0..seed % 12 {
+            let side = world.pick(2);
+            if !world.on_the_way[side].is_empty() {
+                world.step(side);
+            }
+        }
+        world.crash(crashes, true);
+        world.want(crashes);
+        world.run();
+        // The other side may have lost a link that it was happy with, and says so to its caller.
+        assert!(world.pair_up(0).is_some(), "seed {seed}: no link");
+        assert_eq!(world.pair_up(0), world.pair_up(1), "seed {seed}: different links");
+    }
+}
+
+#[test]
+fn a_peer_that_crashed_is_linked_again_before_its_old_connection_is_known_to_be_dead() {
+    for seed in 0..3000 {
+        let mut world = World::new(seed);
+        let [crashes, one] = [(); 2].map(|()| world.pick(2));
+        world.want(one);
+        world.run();
+        world.crash(crashes, false);
+        world.want(crashes);
+        world.run();
+        assert!(world.pair_up(0).is_some(), "seed {seed}: no link");
+        assert_eq!(world.pair_up(0), world.pair_up(1), "seed {seed}: different links");
+        assert_eq!(world.failed, 0, "seed {seed}");
+        let [crashed, other] = [crashes, 1 - crashes].map(|side| world.nodes[side].peers.len());
+        assert_eq!((crashed, other), (1, 1));
+        let peer = world.nodes[1 - crashes].peers.values().next().unwrap();
+        assert_eq!(peer.connections.len(), 1, "the dead one is closed");
     }
 }
 
@@ -272,6 +378,134 @@ fn a_second_connection_takes_over_from_one_that_dies() {
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
     acme.disconnected(globex, 1);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 2)]);
+}
+
+/// Acme has the lower id and has just opened a link over connection 1, when globex offers another
+/// one over connection 2. Acme knows who answers on connection 1.
+fn acme_holds_an_offer() -> (Peers<u32, u8>, PeerId) {
+    let mut ids = [PeerId::random(), PeerId::random()];
+    ids.sort();
+    let [acme, globex] = ids;
+    let mut acme = Peers::new(acme);
+    acme.connected(globex, 1);
+    acme.identified(globex, 1, Instance(7));
+    acme.want(globex);
+    acme.opened(globex, 1, Opener::Us, 1);
+    acme.connected(globex, 2);
+    acme.take_effects();
+    acme.opened(globex, 2, Opener::Them, 2);
+    assert_eq!(acme.take_effects(), []);
+    (acme, globex)
+}
+
+fn starts(link: u64, peer: PeerId, opener: Opener, pair: u8) -> [Effect<u32, u8>; 1] {
+    [Effect::Start { link, peer, opener, pair }]
+}
+
+#[test]
+fn the_offer_of_a_peer_that_dials_at_the_same_time_is_dropped() {
+    let (mut acme, globex) = acme_holds_an_offer();
+    acme.identified(globex, 2, Instance(7));
+    // Now both are known, and the next offer need not wait.
+    acme.opened(globex, 2, Opener::Them, 3);
+    assert_eq!(acme.take_effects(), []);
+    acme.ended(1, false);
+    assert_eq!(acme.take_effects(), [], "nothing is left of them");
+}
+
+#[test]
+fn the_newest_offer_of_a_peer_that_was_started_again_is_taken() {
+    let (mut acme, globex) = acme_holds_an_offer();
+    acme.opened(globex, 2, Opener::Them, 3);
+    acme.identified(globex, 2, Instance(8));
+    let end = End::Now("the peer was started again");
+    let effects = [Effect::CloseConnection(1), Effect::End { link: 1, end }];
+    assert_eq!(acme.take_effects(), effects);
+    acme.opened(globex, 2, Opener::Them, 4);
+    assert_eq!(acme.take_effects(), [], "it has been told to end");
+    acme.disconnected(globex, 1);
+    acme.ended(1, false);
+    assert_eq!(acme.take_effects(), starts(2, globex, Opener::Them, 4));
+}
+
+#[test]
+fn a_link_to_a_peer_that_was_started_again_ends_also_when_it_offers_none() {
+    for opener in [Opener::Us, Opener::Them] {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.connected(globex, 1);
+        acme.opened(globex, 1, opener, ());
+        acme.identified(globex, 1, Instance(7));
+        (0..SETTLED_BEATS).for_each(|_| acme.beat());
+        acme.connected(globex, 2);
+        acme.take_effects();
+        acme.identified(globex, 2, Instance(8));
+        let end = End::Now("the peer was started again");
+        let effects = [Effect::CloseConnection(1), Effect::End { link: 1, end }];
+        assert_eq!(acme.take_effects(), effects);
+        acme.ended(1, false);
+        acme.want(globex);
+        assert_eq!(acme.take_effects(), [Effect::Open(globex, 2)]);
+    }
+}
+
+#[test]
+fn an_offer_is_taken_when_the_old_connection_closes_and_gone_with_its_own() {
+    let (mut acme, globex) = acme_holds_an_offer();
+    acme.disconnected(globex, 1);
+    acme.take_effects();
+    acme.beat();
+    acme.ended(1, false);
+    assert_eq!(acme.take_effects(), starts(2, globex, Opener::Them, 2));
+
+    let (mut acme, globex) = acme_holds_an_offer();
+    acme.disconnected(globex, 2);
+    acme.ended(1, false);
+    assert_eq!(acme.take_effects(), []);
+}
+
+#[test]
+fn an_offer_of_a_peer_that_tells_nothing_of_itself_costs_no_link_that_has_settled() {
+    let (mut acme, globex) = acme_holds_an_offer();
+    (0..SETTLED_BEATS).for_each(|_| acme.beat());
+    acme.identified(globex, 1, Instance(7));
+    acme.ended(1, false);
+    assert_eq!(acme.take_effects(), [], "it was dropped");
+}
+
+#[test]
+fn an_offer_waits_for_what_becomes_of_our_own_opening() {
+    let opening = || {
+        let mut ids = [PeerId::random(), PeerId::random()];
+        ids.sort();
+        let [acme, globex] = ids;
+        let mut acme = Peers::<u32, u8>::new(acme);
+        acme.connected(globex, 1);
+        acme.want(globex);
+        acme.connected(globex, 2);
+        acme.opened(globex, 2, Opener::Them, 2);
+        assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
+        (acme, globex)
+    };
+    let (mut acme, globex) = opening();
+    acme.opened(globex, 1, Opener::Us, 1);
+    assert_eq!(acme.take_effects(), starts(1, globex, Opener::Us, 1));
+
+    let (mut acme, globex) = opening();
+    acme.open_failed(globex, 1, "silence");
+    let mut effects = acme.take_effects();
+    assert_eq!(effects.remove(0), Effect::CloseConnection(1));
+    assert_eq!(effects, starts(1, globex, Opener::Them, 2));
+
+    let (mut acme, globex) = opening();
+    acme.disconnected(globex, 1);
+    assert_eq!(acme.take_effects(), starts(1, globex, Opener::Them, 2));
+
+    let (mut acme, globex) = opening();
+    acme.identified(globex, 1, Instance(7));
+    acme.identified(globex, 2, Instance(8));
+    let mut effects = acme.take_effects();
+    assert_eq!(effects.remove(0), Effect::CloseConnection(1));
+    assert_eq!(effects, starts(1, globex, Opener::Them, 2));
 }
 
 #[test]
