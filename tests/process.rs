@@ -33,6 +33,8 @@ mod failpoints;
 mod full_disk;
 #[path = "process/hostile.rs"]
 mod hostile;
+#[path = "process/names.rs"]
+mod names;
 #[path = "process/person.rs"]
 mod person;
 #[path = "process/restore.rs"]
@@ -41,3 +43,5 @@ mod restore;
 mod server;
 #[path = "process/stop.rs"]
 mod stop;
+#[path = "process/tls.rs"]
+mod tls;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use tidings_client::driver::{Driver, Handle, Running};
-use tidings_client::event::{ClientEffect, CloseWhy, MessageRef, Status, Warning};
+use tidings_client::driver::{Driver, Handle, Running, Trust};
+use tidings_client::event::{
+    CertificateFault, ClientEffect, CloseWhy, MessageRef, Status, Warning,
+};
 use tidings_client::{ClientCore, crypto::PqSealer};
 use tidings_protocol::id::MsgId;
 use tidings_store::{StoreError, Txn};
@@ -17,14 +19,27 @@ pub(crate) const MESSAGES_MAX: usize = 10_000;
 const SETTLE_BEAT: Duration = Duration::from_millis(20);
 
 /// Runs a device.
-pub(crate) fn start(driver: Driver, account: &Account) -> anyhow::Result<Running> {
-    Ok(driver.start(&account.url)?)
+pub(crate) fn start(driver: Driver, account: &Account, trust: &Trust) -> anyhow::Result<Running> {
+    Ok(driver.start(&account.url, trust)?)
 }
 
 /// The next effect; what a person should know beside it is said on the way.
 pub(crate) async fn next_effect(running: &mut Running) -> anyhow::Result<ClientEffect> {
     loop {
+        match next_effect_or_fault(running).await? {
+            Ok(effect) => return Ok(effect),
+            Err(fault) => warn(&Warning::Certificate(fault)),
+        }
+    }
+}
+
+/// The same for who would rather stop when the node's certificate is not accepted.
+pub(crate) async fn next_effect_or_fault(
+    running: &mut Running,
+) -> anyhow::Result<Result<ClientEffect, CertificateFault>> {
+    loop {
         match running.effect().await {
+            Some(ClientEffect::Warn(Warning::Certificate(fault))) => return Ok(Err(fault)),
             Some(ClientEffect::Warn(warning)) => warn(&warning),
             Some(ClientEffect::CloseLink(why)) => {
                 if let Some(text) = close_text(why) {
@@ -32,7 +47,7 @@ pub(crate) async fn next_effect(running: &mut Running) -> anyhow::Result<ClientE
                 }
             }
             Some(ClientEffect::Stopped(why)) => bail!("{why}"),
-            Some(effect) => return Ok(effect),
+            Some(effect) => return Ok(Ok(effect)),
             None => bail!("the device ended by itself"),
         }
     }
@@ -107,6 +122,29 @@ fn close_text(why: CloseWhy) -> Option<String> {
     }
 }
 
+/// What is wrong with the node's certificate, and what to do.
+pub(crate) const fn fault_text(fault: CertificateFault) -> &'static str {
+    match fault {
+        CertificateFault::UnknownIssuer => {
+            "the node's certificate is signed by nobody that you trust: if the organisation has an \
+             authority of its own, get its certificate from them and `tidings join` with --ca; \
+             else do not go on"
+        }
+        CertificateFault::OutOfDate => {
+            "the node's certificate is out of date: check the time of this machine, and ask the \
+             node's administrator to renew it"
+        }
+        CertificateFault::OtherName => {
+            "the node's certificate is for another name than that of its URL: ask the node's \
+             administrator for one that names it"
+        }
+        CertificateFault::Unusable => {
+            "the node's certificate cannot be used for a server: ask its administrator for one that \
+             is not an authority's own"
+        }
+    }
+}
+
 fn warn(warning: &Warning) {
     let text = match warning {
         Warning::KeyChanged(peer) => format!(
@@ -145,6 +183,7 @@ fn warn(warning: &Warning) {
             "this device was restored from an old copy; it takes a new id".to_owned()
         }
         Warning::OwnKeysRefused(code) => format!("the node refused your keys: {}", code.advice()),
+        Warning::Certificate(fault) => fault_text(*fault).to_owned(),
     };
     eprintln!("tidings: {text}");
 }

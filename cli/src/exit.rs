@@ -11,7 +11,7 @@ Exit codes:
   0  done
   1  failed; the message says what to do
   2  the command line is wrong
-  3  the node is not running, or cannot be reached
+  3  the node is not running, cannot be reached, or shows a certificate that is not trusted
   4  refused by the node, or failed for good
   5  not done in time; it goes on with the next `send` or `inbox`
   6  not proved";
@@ -21,6 +21,8 @@ Exit codes:
 pub(crate) enum Stopped {
     #[error("{url} did not answer in time: check the node, then run the same command again")]
     Unreachable { url: String },
+    #[error("{url}: {why}")]
+    NotTrusted { url: String, why: &'static str },
     #[error("the node refused: {why}")]
     Refused { why: &'static str },
     #[error("the message will not be delivered; `tidings status` says what is known")]
@@ -42,7 +44,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
         Some(AskError::NotAllowed { .. }) | None => 1,
     };
     let code = match error.downcast_ref::<Stopped>() {
-        Some(Stopped::Unreachable { .. }) => 3,
+        Some(Stopped::Unreachable { .. } | Stopped::NotTrusted { .. }) => 3,
         Some(Stopped::Refused { .. } | Stopped::Failed) => 4,
         Some(Stopped::TooLate { .. }) => 5,
         Some(Stopped::NotProved) => 6,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tidings_client::driver::{Driver, Place};
+use tidings_client::driver::{Driver, Place, Trust};
 use tidings_client::event::{Peer, Settings};
 pub(crate) use tidings_node::chance::draw;
 use tidings_protocol::address::{Address, Host, UserName};
@@ -44,6 +44,8 @@ const ACCOUNT: &str = "account.json";
 /// The store's name inside a home.
 pub(crate) const STORE: &str = "device.redb";
 const KEY: &str = "store.key";
+/// Certificates that are trusted in place of the web's authorities, if the file is there.
+const CA: &str = "ca.pem";
 
 impl HomeFolder {
     pub(crate) fn home(&self) -> anyhow::Result<Home> {
@@ -135,9 +137,21 @@ impl Home {
         Ok(driver)
     }
 
+    /// Whose certificates this home trusts.
+    pub(crate) fn trust(&self) -> anyhow::Result<Trust> {
+        let path = self.dir.join(CA);
+        if path.exists() { Ok(read_trust(&path)?.0) } else { Ok(Trust::default()) }
+    }
+
+    /// From now on these certificates are trusted and no others.
+    pub(crate) fn keep_trust(&self, pem: &[u8]) -> anyhow::Result<()> {
+        let path = self.dir.join(CA);
+        fs::write(&path, pem).with_context(|| format!("writing {}", path.display()))
+    }
+
     /// Removes a device that never joined.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        for name in [ACCOUNT, STORE, KEY] {
+        for name in [ACCOUNT, STORE, KEY, CA] {
             let path = self.dir.join(name);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -172,6 +186,14 @@ impl Home {
             .and_then(|bytes| bytes.try_into().ok())
             .with_context(|| format!("{} is damaged: put it back from a backup", path.display()))
     }
+}
+
+/// Reads a PEM file with certificates to trust; the file's bytes too.
+pub(crate) fn read_trust(path: &Path) -> anyhow::Result<(Trust, Vec<u8>)> {
+    let context = || format!("reading the certificates in {}", path.display());
+    let pem = fs::read(path).with_context(context)?;
+    let trust = Trust::only(&pem).with_context(context)?;
+    Ok((trust, pem))
 }
 
 /// Writes what makes a folder the home of the device at `place`, all but the store itself.

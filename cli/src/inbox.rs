@@ -37,9 +37,11 @@ pub(crate) struct Args {
 const QUIET: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (account, driver) = args.folder.home()?.open()?;
+    let home = args.folder.home()?;
+    let (account, driver) = home.open()?;
+    let trust = home.trust()?;
     show::block_on(async {
-        let mut running = device::start(driver, &account)?;
+        let mut running = device::start(driver, &account, &trust)?;
         let handle = running.handle();
         let linked = wait_for_link(&mut running, args.timeout).await?;
         if linked {

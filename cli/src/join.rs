@@ -1,16 +1,17 @@
 //! `tidings join`: makes an account with an invite.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use tidings_client::driver::Driver;
+use tidings_client::driver::{Driver, Running};
 use tidings_client::event::{ClientEffect, ClientEvent};
 use tidings_protocol::address::UserName;
 
-use crate::device::{self, next_effect};
+use crate::device::{self, fault_text, next_effect_or_fault};
 use crate::exit::Stopped;
-use crate::home::{Account, Home, HomeFolder, address};
+use crate::home::{Account, Home, HomeFolder, address, read_trust};
 use crate::invite_text::InviteText;
 use crate::show;
 
@@ -18,7 +19,8 @@ use crate::show;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  tidings join tidings:aeaq... --name alice")]
+  tidings join tidings:aeaq... --name alice
+  tidings join tidings:aeaq... --name alice --ca acme-ca.pem")]
 pub(crate) struct Args {
     /// The invite's text, all of it.
     invite: InviteText,
@@ -28,6 +30,10 @@ pub(crate) struct Args {
     /// What this device is called in your list of devices.
     #[arg(long, default_value = "command line")]
     label: String,
+    /// Trust the certificates in this PEM file and no others, for a node whose organisation has an
+    /// authority of its own. They are kept in the home as `ca.pem`.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     #[command(flatten)]
     folder: HomeFolder,
     /// Seconds to wait for the node.
@@ -46,14 +52,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         name: args.name.clone(),
         url: args.invite.url.clone(),
     };
+    let named = args.ca.as_deref().map(read_trust).transpose()?;
     let driver = open(&home, &account, &args.label)?;
+    let trust = match named {
+        Some((trust, pem)) => {
+            home.keep_trust(&pem)?;
+            trust
+        }
+        None => home.trust()?,
+    };
     let joined = show::block_on(async {
-        let joining = join(driver, &account, args);
+        let joining = join(device::start(driver, &account, &trust)?, args);
         tokio::time::timeout(Duration::from_secs(args.timeout), joining)
             .await
             .unwrap_or_else(|_| Err(Stopped::Unreachable { url: account.url.clone() }.into()))
     });
     if let Err(error) = joined {
+        // Nothing was made at the node: the folder is free for another attempt.
         if matches!(error.downcast_ref(), Some(Stopped::Refused { .. })) {
             home.clear()?;
         }
@@ -85,13 +100,19 @@ fn open(home: &Home, account: &Account, label: &str) -> anyhow::Result<Driver> {
     home.create(account, label)
 }
 
-async fn join(driver: Driver, account: &Account, args: &Args) -> anyhow::Result<()> {
-    let mut running = device::start(driver, account)?;
+async fn join(mut running: Running, args: &Args) -> anyhow::Result<()> {
     let handle = running.handle();
     handle.event(ClientEvent::Join { invite: args.invite.secret }).await?;
     let mut joined = false;
     loop {
-        let effect = next_effect(&mut running).await?;
+        let effect = match next_effect_or_fault(&mut running).await? {
+            Ok(effect) => effect,
+            Err(fault) => {
+                running.stop().await?;
+                let (url, why) = (args.invite.url.clone(), fault_text(fault));
+                return Err(Stopped::NotTrusted { url, why }.into());
+            }
+        };
         if let ClientEffect::JoinRefused(code) = effect {
             running.stop().await?;
             return Err(Stopped::Refused { why: code.advice() }.into());

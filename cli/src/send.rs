@@ -66,11 +66,13 @@ impl Wait {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (account, driver) = args.folder.home()?.open()?;
+    let home = args.folder.home()?;
+    let (account, driver) = home.open()?;
+    let trust = home.trust()?;
     let to = account.recipient(&args.to)?;
     let text = if args.text == "-" { from_stdin()? } else { args.text.clone() };
     show::block_on(async {
-        let mut running = device::start(driver, &account)?;
+        let mut running = device::start(driver, &account, &trust)?;
         let message = compose(&mut running, to, text, args.reply_to).await?;
         if !args.json {
             println!("{}", message.msg);

@@ -283,6 +283,22 @@ pub enum Warning {
     DeviceRolledBack,
     /// The node refused a device list or pre-keys of ours.
     OwnKeysRefused(RefusalCode),
+    /// Whoever answers at the node's address shows a certificate that this device does not accept.
+    /// Nothing was said to it; the link is tried again.
+    Certificate(CertificateFault),
+}
+
+/// Why a certificate is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// It is signed by nobody that this device trusts.
+    UnknownIssuer,
+    /// It is not valid yet or not any more, or the clock here is wrong.
+    OutOfDate,
+    /// It is for another name or address.
+    OtherName,
+    /// It cannot be used for this at all, for example because it is an authority's own.
+    Unusable,
 }
 
 /// Why a device stops.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,41 +25,58 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
 
+use crate::config::{FILE_NAME, TlsConfig};
 use crate::limits::{CLIENT_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX};
 
 /// Certificate and key cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read, or holds no PEM of the expected kind.
-    #[error("reading {}", .path.display())]
+    #[error("{FILE_NAME}, line {line}: {} holds no {wanted} that can be read: name a PEM file that has one", .path.display())]
     Pem {
+        /// The line that names it.
+        line: usize,
         /// Which.
         path: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
         /// Why.
         source: rustls::pki_types::pem::Error,
     },
     /// The two do not belong together, or are of a kind that is not supported.
-    #[error("using the certificate with its key")]
-    Pair(#[source] rustls::Error),
+    #[error(
+        "{FILE_NAME}, line {line}: the certificate and its key do not go together: name the key for \
+         which the first certificate was issued"
+    )]
+    Pair {
+        /// The line that names the certificate.
+        line: usize,
+        /// What TLS says.
+        source: rustls::Error,
+    },
 }
 
-/// Reads certificate chain and key for TLS 1.2 and 1.3.
-pub(crate) fn tls_acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    let pem = |path: &Path| {
+/// Reads certificate chain and key for TLS 1.2 and 1.3. Nothing writes the keys of a session
+/// anywhere: `SSLKEYLOGFILE` means nothing to a node.
+pub(crate) fn tls_acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
+    let TlsConfig { cert, key, lines: [cert_line, key_line] } = config;
+    let pem = |line: usize, path: &Path, wanted| {
         let path = path.to_owned();
-        move |source| TlsError::Pem { path, source }
+        move |source| TlsError::Pem { line, path, wanted, source }
     };
+    let pair = |source| TlsError::Pair { line: *cert_line, source };
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(pem(cert))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
+        .and_then(|chain| if chain.is_empty() { Err(PemError::NoItemsFound) } else { Ok(chain) })
+        .map_err(pem(*cert_line, cert, "certificate"))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(pem(*key_line, key, "private key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Pair)?
+        .map_err(pair)?
         .with_no_client_auth()
         .with_single_cert(chain, secret)
-        .map_err(TlsError::Pair)?;
+        .map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

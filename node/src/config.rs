@@ -75,6 +75,8 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// The key.
     pub key: PathBuf,
+    /// The lines that name them, in this order: whoever finds them unusable says so.
+    pub lines: [usize; 2],
 }
 
 /// The store and its quotas.
@@ -164,7 +166,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let at = |wrong: Wrong| ConfigError::Line {
             path: path.to_owned(),
-            line: 1 + text.bytes().take(wrong.offset).filter(|&byte| byte == b'\n').count(),
+            line: line_at(text, wrong.offset),
             why: wrong.why,
         };
         let written: Written = toml::from_str(text).map_err(|error| {
@@ -180,11 +182,15 @@ impl Config {
             data: folder.join(data.get_ref()).components().collect(),
             domains: domains(&written).map_err(at)?,
             peers: peers(&written).map_err(at)?,
-            clients: clients(&written, folder).map_err(at)?,
+            clients: clients(&written, text, folder).map_err(at)?,
             listen_admin: socket(written.listen_admin.as_ref(), "127.0.0.1:7402").map_err(at)?,
             store: store(&written).map_err(at)?,
         })
     }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count()
 }
 
 /// What is wrong, and where in the text.
@@ -223,7 +229,7 @@ fn peers(written: &Written) -> Result<PeersConfig, Wrong> {
     }
     Ok(PeersConfig {
         listen,
-        announce: announce.iter().map(listen_address).collect::<Result<_, _>>()?,
+        announce: announce.iter().map(announced_address).collect::<Result<_, _>>()?,
         bootstrap: written
             .bootstrap
             .iter()
@@ -243,10 +249,24 @@ fn listen_address(text: &Spanned<String>) -> Result<Multiaddr, Wrong> {
     text.get_ref().parse().ok().filter(is_transport).ok_or_else(|| wrong(text, why))
 }
 
+fn announced_address(text: &Spanned<String>) -> Result<Multiaddr, Wrong> {
+    if text.get_ref().parse::<Multiaddr>().is_ok_and(|address| is_named_transport(&address)) {
+        return Err(wrong(
+            text,
+            "other nodes do not resolve the names that they are told: write an IP address, like \
+             \"/ip4/192.0.2.1/udp/7400/quic-v1\"",
+        ));
+    }
+    listen_address(text)
+}
+
 fn peer_address(at: &Spanned<String>, text: &str) -> Result<(PeerId, Multiaddr), Wrong> {
     let why = "this is no address of a peer; write it like \
-               \"/ip4/192.0.2.1/tcp/7400/p2p/<peer id>\", as `tidings admin status` there shows it";
-    split_peer(text).filter(|(_, address)| is_transport(address)).ok_or_else(|| wrong(at, why))
+               \"/ip4/192.0.2.1/tcp/7400/p2p/<peer id>\", as `tidings admin status` there shows \
+               it, or with \"/dns4/acme.example\" in place of the IP address";
+    split_peer(text)
+        .filter(|(_, address)| is_transport(address) || is_named_transport(address))
+        .ok_or_else(|| wrong(at, why))
 }
 
 fn pinned(text: &Spanned<String>) -> Result<(NodeId, PeerId, Multiaddr), Wrong> {
@@ -258,24 +278,35 @@ fn pinned(text: &Spanned<String>) -> Result<(NodeId, PeerId, Multiaddr), Wrong> 
     Ok((node, peer, address))
 }
 
-/// An IP address with QUIC or TCP on top, which is what the peer link speaks. Names are not
-/// resolved: whoever can change a name could otherwise move a link.
+/// An IP address with QUIC or TCP on top, which is what the peer link speaks.
 fn is_transport(address: &Multiaddr) -> bool {
+    has_host(address, |host| matches!(host, Protocol::Ip4(_) | Protocol::Ip6(_)))
+}
+
+/// The same with a name; see `bootstrap.rs` for what becomes of it.
+fn is_named_transport(address: &Multiaddr) -> bool {
+    has_host(address, |host| {
+        matches!(host, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_))
+    })
+}
+
+fn has_host(address: &Multiaddr, is_host: impl Fn(&Protocol<'_>) -> bool) -> bool {
     let parts: Vec<Protocol<'_>> = address.iter().collect();
-    let is_ip = |part: &Protocol<'_>| matches!(part, Protocol::Ip4(_) | Protocol::Ip6(_));
     match parts.as_slice() {
-        [ip, Protocol::Udp(_), Protocol::QuicV1] | [ip, Protocol::Tcp(_)] => is_ip(ip),
+        [host, Protocol::Udp(_), Protocol::QuicV1] | [host, Protocol::Tcp(_)] => is_host(host),
         [..] => false,
     }
 }
 
-fn clients(written: &Written, folder: &Path) -> Result<ClientsConfig, Wrong> {
+fn clients(written: &Written, text: &str, folder: &Path) -> Result<ClientsConfig, Wrong> {
     let listen = socket(written.listen_clients.as_ref(), "127.0.0.1:7401")?;
     let tls = match (&written.tls_cert, &written.tls_key) {
         (None, None) => None,
-        (Some(cert), Some(key)) => {
-            Some(TlsConfig { cert: folder.join(cert.get_ref()), key: folder.join(key.get_ref()) })
-        }
+        (Some(cert), Some(key)) => Some(TlsConfig {
+            cert: folder.join(cert.get_ref()),
+            key: folder.join(key.get_ref()),
+            lines: [cert, key].map(|value| line_at(text, value.span().start)),
+        }),
         (Some(alone), None) => return Err(wrong(alone, "tls_cert needs tls_key beside it")),
         (None, Some(alone)) => return Err(wrong(alone, "tls_key needs tls_cert beside it")),
     };
@@ -405,7 +436,10 @@ mod tests {
             ("data = \".\"\nlisten_clients = \"0.0.0.0:7401\"", 2, "behind_proxy = true"),
             ("data = \".\"\nlisten_peers = [\n  \"/ip4/0.0.0.0/tcp/1\",\n  \"tcp\"]", 4, "quic-v1"),
             ("data = \".\"\nbootstrap = [\"/ip4/192.0.2.1/tcp/7400\"]", 2, "/p2p/"),
-            ("data = \".\"\nannounce = [\"/dns4/acme.example/tcp/7400\"]", 2, "/ip4/"),
+            ("data = \".\"\nannounce = [\"/dns4/acme.example/tcp/7400\"]", 2, "an IP address"),
+            ("data = \".\"\nlisten_peers = [\"/dns4/acme.example/tcp/7400\"]", 2, "/ip4/"),
+            ("data = \".\"\nbootstrap = [\"/dns4/acme.example/tcp/7400\"]", 2, "/p2p/"),
+            ("data = \".\"\nbootstrap = [\"/dnsaddr/acme.example\"]", 2, "/dns4/acme.example"),
             ("data = \".\"\npinned = [\"acme /ip4/192.0.2.1/tcp/7400\"]", 2, "node id"),
             ("data = \".\"\ndomains = [\"acme..example\"]", 2, "acme.example"),
             ("data = \".\"\ntls_key = \"key.pem\"", 2, "tls_cert"),
@@ -428,8 +462,8 @@ mod tests {
         let tls = parse(&format!("{public}tls_cert = \"c.pem\"\ntls_key = \"/k.pem\"")).unwrap();
         let tls = tls.clients.tls.unwrap();
         assert_eq!(
-            (tls.cert.as_path(), tls.key.as_path()),
-            (Path::new("/srv/acme/c.pem"), Path::new("/k.pem"))
+            (tls.cert.as_path(), tls.key.as_path(), tls.lines),
+            (Path::new("/srv/acme/c.pem"), Path::new("/k.pem"), [3, 4])
         );
     }
 }

@@ -5,6 +5,7 @@
 //! one, [`admin_link::ask`] speaks to a running one.
 
 pub mod admin_link;
+mod bootstrap;
 pub mod chance;
 mod client_link;
 mod client_listener;

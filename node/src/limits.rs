@@ -48,6 +48,12 @@ pub(crate) const PEER_CONTROL_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) const ASKED_MAX: usize = 4096;
 /// How often the routing table is refreshed from the configured peers.
 pub(crate) const BOOTSTRAP_EVERY: Duration = Duration::from_secs(300);
+/// The same while a name among them does not resolve: at a start, the network may come later.
+pub(crate) const BOOTSTRAP_AGAIN: Duration = Duration::from_secs(15);
+/// Names that are resolved side by side: each holds a thread while its server is silent.
+pub(crate) const RESOLVE_AT_ONCE: usize = 16;
+/// Time for resolving one name.
+pub(crate) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the disk is asked for its free space.
 pub(crate) const DISK_EVERY: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::failpoint::{self, Step};
 use crate::input::{Input, transport_bytes};
-use crate::limits::{ASKED_MAX, BOOTSTRAP_EVERY, PEER_FRAMES_WAITING_MAX, UNKNOWN_FRAMES_MAX};
+use crate::limits::{ASKED_MAX, PEER_FRAMES_WAITING_MAX, UNKNOWN_FRAMES_MAX};
 use crate::p2p::{Command, P2p, P2pEvent, Validate, Validity};
 
 /// The check that every record of the table must pass: a descriptor of the node whose key it is.
@@ -126,23 +126,6 @@ impl PeerLink {
 fn lock(asked: &Mutex<Asked>) -> MutexGuard<'_, Asked> {
     // Nothing in here panics while it is held, and a lost answer is only a lost hint.
     asked.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Enters configured peers into the table, now and again.
-pub(crate) async fn keep_bootstrapping(p2p: P2p, peers: Vec<(PeerId, Multiaddr)>) {
-    let mut beat = tokio::time::interval(BOOTSTRAP_EVERY);
-    loop {
-        beat.tick().await;
-        let added = peers.iter().map(|(peer, address)| Command::AddBootstrap {
-            peer: *peer,
-            addresses: vec![address.clone()],
-        });
-        for command in added.chain([Command::Bootstrap]) {
-            if let Err(error) = p2p.command(command) {
-                debug!(%error, "refreshing the table of peers was put off");
-            }
-        }
-    }
 }
 
 /// Carries what libp2p reports to the loop.
@@ -405,9 +388,9 @@ mod tests {
         let choose = |with_loopback| Announce { fixed: vec![], with_loopback }.choose(&listening);
         assert_eq!(choose(false), ["/ip4/192.0.2.1/udp/7400/quic-v1", "/ip4/192.0.2.1/tcp/7400"]);
         assert_eq!(choose(true).len(), 3);
-        let fixed = vec!["/dns/acme.example/tcp/7400".parse().unwrap()];
+        let fixed = vec!["/ip4/192.0.2.7/tcp/7400".parse().unwrap()];
         let announce = Announce { fixed, with_loopback: true };
-        assert_eq!(announce.choose(&listening), ["/dns/acme.example/tcp/7400"]);
+        assert_eq!(announce.choose(&listening), ["/ip4/192.0.2.7/tcp/7400"]);
     }
 
     #[test]

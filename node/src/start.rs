@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin_link::{Admin, AdminSocket};
+use crate::bootstrap::keep_bootstrapping;
 use crate::chance::{NoRandomness, draw};
 use crate::client_link;
 use crate::client_listener::{ClientListener, Gate, TlsError, tls_acceptor};
@@ -361,7 +362,8 @@ async fn relay_peers(
     let pinned = config.peers.pinned.iter().map(|(_, peer, address)| (*peer, address.clone()));
     let peers: Vec<_> = config.peers.bootstrap.iter().cloned().chain(pinned).collect();
     if !peers.is_empty() {
-        tasks.spawn(peer_link::keep_bootstrapping(p2p.clone(), peers));
+        let allow_private = config.peers.allow_private_addresses;
+        tasks.spawn(keep_bootstrapping(p2p.clone(), peers, allow_private));
     }
     let local = p2p.local_peer();
     heard.borrow().iter().filter_map(|address| address.clone().with_p2p(local).ok()).collect()
@@ -389,7 +391,7 @@ fn spawn_loop(turning: Loop) -> Result<oneshot::Receiver<Result<(), CommitFailed
 async fn bind_clients(
     config: &ClientsConfig,
 ) -> Result<(TcpListener, Option<tokio_rustls::TlsAcceptor>), StartError> {
-    let tls = config.tls.as_ref().map(|tls| tls_acceptor(&tls.cert, &tls.key)).transpose()?;
+    let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
     Ok((bind("listen_clients", config.listen).await?, tls))
 }
 

@@ -6,6 +6,7 @@ use crate::{
     binary::{self, Said},
     cluster::{in_time, test},
     server::{Server, text},
+    tls,
 };
 
 async fn refused(server: &Server) -> Said {
@@ -45,6 +46,27 @@ fn a_wrong_line_is_named() {
         names(&server, &["node.toml", "tidings init"]).await;
         let said = binary::run(&["node", "--no-such-option"]).await;
         assert_eq!(said.code, Some(2), "{said:?}");
+    });
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named() {
+    test(async |dir| {
+        let server = Server::make("acme", dir.join("acme"), None, tls::LINES).await;
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| server.folder.join(name));
+        names(&server, &["node.toml, line 8:", "cert.pem holds no certificate"]).await;
+        tls::Authority::new().certify(&server, "127.0.0.1", 2999);
+        let good = fs::read(&cert).expect("reading");
+        fs::copy(&key, &cert).expect("copying");
+        names(&server, &["node.toml, line 8:", "cert.pem holds no certificate"]).await;
+        fs::write(&cert, good).expect("writing");
+        fs::copy(&cert, &key).expect("copying");
+        names(&server, &["node.toml, line 9:", "key.pem holds no private key"]).await;
+        tls::Authority::new().certify(&server, "127.0.0.1", 2999);
+        let other = fs::read(&key).expect("reading");
+        tls::Authority::new().certify(&server, "127.0.0.1", 2999);
+        fs::write(&key, other).expect("writing");
+        names(&server, &["node.toml, line 8:", "do not go together"]).await;
     });
 }
 

@@ -11,7 +11,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use tidings_client::{
     ClientEffect, ClientEvent, MessageView,
-    driver::{Driver, Handle, Place, Running},
+    driver::{Driver, Handle, Place, Running, Trust},
     event::{CloseWhy, MessageRef, Peer, SendText, Settings, Status},
 };
 use tidings_protocol::{address::UserName, limits};
@@ -100,7 +100,7 @@ impl Person {
     pub(crate) fn come_back(&mut self) {
         assert!(self.device.is_none(), "the device runs already");
         let driver = Driver::open(&self.place).expect("opening a device");
-        let running = driver.start(&self.url).expect("starting a device");
+        let running = driver.start(&self.url, &Trust::default()).expect("starting a device");
         let (stop, stopping) = oneshot::channel();
         let handle = running.handle();
         let mut task = JoinSet::new();

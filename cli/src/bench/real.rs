@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tidings_client::driver::{Driver, Place, Running, new_account};
+use tidings_client::driver::{Driver, Place, Running, Trust, new_account};
 use tidings_client::event::{
     ClientEffect, ClientEvent, MessageRef, Peer, SendText, Settings, Status,
 };
@@ -123,7 +123,7 @@ async fn join(
     let identity = new_account(&settings, "bench")?;
     let path = dir.join(format!("{name}.redb"));
     let place = Place { path, store_key: crate::home::draw()?, settings };
-    let mut running = Driver::create(&place, &identity)?.start(&server.url)?;
+    let mut running = Driver::create(&place, &identity)?.start(&server.url, &Trust::default())?;
     running.handle().event(ClientEvent::Join { invite }).await?;
     let linked = async {
         while let Some(effect) = running.effect().await {

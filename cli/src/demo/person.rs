@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use tidings_client::{
     ClientEffect, ClientEvent,
-    driver::{Driver, Place, Running, new_account},
+    driver::{Driver, Place, Running, Trust, new_account},
     event::{MessageRef, Peer, SendText, Settings, ShownMessage, Status},
 };
 use tidings_protocol::{address::UserName, client_frame::InviteSecret, evidence::Evidence, limits};
@@ -54,7 +54,7 @@ impl Person {
             peer: Peer { node: server.id, name },
             place,
             url: server.url.clone(),
-            running: Some(driver.start(&server.url)?),
+            running: Some(driver.start(&server.url, &Trust::default())?),
             tokens: 0,
             composed: BTreeMap::new(),
             shown: Vec::new(),
@@ -82,7 +82,7 @@ impl Person {
     /// The device comes back.
     pub(super) fn come_back(&mut self) -> anyhow::Result<()> {
         let driver = Driver::open(&self.place)?;
-        self.running = Some(driver.start(&self.url)?);
+        self.running = Some(driver.start(&self.url, &Trust::default())?);
         Ok(())
     }
 

@@ -13,10 +13,11 @@ use tidings_protocol::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{self, Message, protocol::WebSocketConfig},
 };
 
-use super::DriverError;
+use super::{DriverError, Trust};
+use crate::event::CertificateFault;
 
 /// Where a node's client link is, unless the address names a path.
 const PATH: &str = "/v1/link";
@@ -31,6 +32,11 @@ pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 /// The link is gone, whatever the reason; it is made again.
 pub(super) struct Lost;
+
+/// No link came about; it is tried again, and a person may have to mend something.
+pub(super) struct Unreached {
+    pub(super) fault: Option<CertificateFault>,
+}
 
 /// Without TLS only this machine may be spoken to.
 pub(super) fn check_url(url: &str) -> Result<(), DriverError> {
@@ -49,25 +55,24 @@ pub(super) fn check_url(url: &str) -> Result<(), DriverError> {
     if is_loopback { Ok(()) } else { refused("without TLS only this machine may be spoken to") }
 }
 
-/// TLS with the web's roots for `wss`, nothing for `ws`.
-fn connector(url: &str) -> Option<Connector> {
+/// TLS for `wss`, nothing for `ws`.
+fn connector(url: &str, trust: &Trust) -> Option<Connector> {
     if !url.starts_with("wss:") {
         return None;
     }
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .ok()?
-        .with_root_certificates(roots)
+        .with_root_certificates(Arc::clone(&trust.roots))
         .with_no_client_auth();
     Some(Connector::Rustls(Arc::new(config)))
 }
 
-pub(super) async fn connect(url: String) -> Result<Socket, Lost> {
+pub(super) async fn connect(url: String, trust: Trust) -> Result<Socket, Unreached> {
     let has_path = url.split("://").nth(1).is_some_and(|rest| rest.contains('/'));
     let url = if has_path { url } else { url + PATH };
-    let connector = connector(&url);
+    let connector = connector(&url, &trust);
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
@@ -80,8 +85,29 @@ pub(super) async fn connect(url: String) -> Result<Socket, Lost> {
     .await
     {
         Ok(Ok((socket, _))) => Ok(Socket(socket)),
-        Ok(Err(_)) | Err(_) => Err(Lost),
+        Ok(Err(error)) => Err(Unreached { fault: certificate_fault(&error) }),
+        Err(_) => Err(Unreached { fault: None }),
     }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enums are not exhaustive")]
+fn certificate_fault(error: &tungstenite::Error) -> Option<CertificateFault> {
+    use rustls::CertificateError as Fault;
+    let tungstenite::Error::Io(error) = error else { return None };
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(fault)) = inner else { return None };
+    Some(match fault {
+        // The second: by somebody who has only the name of one that is trusted.
+        Fault::UnknownIssuer | Fault::BadSignature => CertificateFault::UnknownIssuer,
+        Fault::Expired
+        | Fault::ExpiredContext { .. }
+        | Fault::NotValidYet
+        | Fault::NotValidYetContext { .. } => CertificateFault::OutOfDate,
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+            CertificateFault::OtherName
+        }
+        _ => CertificateFault::Unusable,
+    })
 }
 
 impl Socket {

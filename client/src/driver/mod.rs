@@ -5,6 +5,7 @@
 
 mod link;
 mod run;
+mod trust;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ use crate::{
     ClientCore, ClientEffect, ClientEvent, Identity, OpenClientError, Opening, SCHEMA,
     crypto::PqSealer, event::Settings,
 };
+
+pub use trust::{NoCertificate, Trust};
 
 /// Events that may wait to be taken.
 const COMMANDS_MAX: usize = 256;
@@ -191,17 +194,18 @@ impl Driver {
     }
 
     /// Runs the device on the present tokio runtime. `url` is that of the node's link,
-    /// `ws://127.0.0.1:port/v1/link`; without TLS only loopback is allowed.
+    /// `ws://127.0.0.1:port/v1/link`; without TLS only loopback is allowed. `trust` is for TLS only:
+    /// the node proves itself by its own key whatever its certificate says.
     ///
     /// # Errors
     /// The address is not allowed.
-    pub fn start(self, url: &str) -> Result<Running, DriverError> {
+    pub fn start(self, url: &str, trust: &Trust) -> Result<Running, DriverError> {
         link::check_url(url)?;
         let (commands, events) = mpsc::channel(COMMANDS_MAX);
         let (effects_in, effects) = mpsc::channel(EFFECTS_MAX);
         let mut tasks = JoinSet::new();
-        let url = url.to_owned();
-        tasks.spawn(run::run(self.core, self.store, url, events, effects_in));
+        let node = (url.to_owned(), trust.clone());
+        tasks.spawn(run::run(self.core, self.store, node, events, effects_in));
         Ok(Running { handle: Handle { commands }, effects, tasks })
     }
 }

@@ -10,11 +10,15 @@ use tidings_store::{RedbStore, Store as _};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
-    Command, DriverError,
-    link::{Lost, Socket, connect},
+    Command, DriverError, Trust,
+    link::{Lost, Socket, Unreached, connect},
     now_ms, random,
 };
-use crate::{ClientCore, ClientEffect, ClientEvent, crypto::PqSealer, event::CloseWhy};
+use crate::{
+    ClientCore, ClientEffect, ClientEvent,
+    crypto::PqSealer,
+    event::{CertificateFault, CloseWhy, Warning},
+};
 
 /// Events of one batch.
 const BATCH_MAX: usize = 256;
@@ -25,7 +29,7 @@ const PAUSE_LAST_MS: u64 = 30_000;
 /// The longest sleep, so that a clock that was set is noticed.
 const SLEEP_MAX_MS: u64 = 60_000;
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Lost>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Unreached>> + Send>>;
 
 /// Where the connection stands.
 enum Connection {
@@ -41,7 +45,7 @@ enum Connection {
 #[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 enum Woken {
     Command(Option<Command>),
-    Opened(Result<Socket, Lost>),
+    Opened(Result<Socket, Unreached>),
     Frame(Result<ClientEvent, Lost>),
     Time,
 }
@@ -50,8 +54,11 @@ struct Loop {
     core: ClientCore<PqSealer>,
     store: RedbStore,
     url: String,
+    trust: Trust,
     connection: Connection,
     failures: u32,
+    /// What was wrong with the node's certificate at the last attempt, which is said once.
+    fault: Option<CertificateFault>,
     effects: mpsc::Sender<ClientEffect>,
     frames: Vec<(ClientFrame, Bytes)>,
     /// A command that was taken while gathering events, and comes next.
@@ -61,14 +68,15 @@ struct Loop {
 pub(super) async fn run(
     core: ClientCore<PqSealer>,
     store: RedbStore,
-    url: String,
+    (url, trust): (String, Trust),
     mut commands: mpsc::Receiver<Command>,
     effects: mpsc::Sender<ClientEffect>,
 ) -> Result<(), DriverError> {
     let connection = Connection::Pause(0);
     let frames = Vec::new();
+    let (failures, fault, put_by) = (0, None, None);
     let mut device =
-        Loop { core, store, url, connection, failures: 0, effects, frames, put_by: None };
+        Loop { core, store, url, trust, connection, failures, fault, effects, frames, put_by };
     loop {
         device.open_when_due();
         let woken = device.wait(&mut commands).await;
@@ -81,7 +89,8 @@ pub(super) async fn run(
 impl Loop {
     fn open_when_due(&mut self) {
         if matches!(self.connection, Connection::Pause(at) if at <= now_ms()) {
-            self.connection = Connection::Opening(Box::pin(connect(self.url.clone())));
+            let opening = connect(self.url.clone(), self.trust.clone());
+            self.connection = Connection::Opening(Box::pin(opening));
         }
     }
 
@@ -147,9 +156,17 @@ impl Loop {
             }
             Woken::Opened(Ok(socket)) => {
                 self.connection = Connection::Up(Box::new(socket));
+                self.fault = None;
                 events.push(ClientEvent::Connected);
             }
-            Woken::Opened(Err(Lost)) => self.pause(0)?,
+            Woken::Opened(Err(Unreached { fault })) => {
+                self.pause(0)?;
+                if let Some(fault) = fault
+                    && self.fault.replace(fault) != Some(fault)
+                {
+                    self.tell(ClientEffect::Warn(Warning::Certificate(fault))).await;
+                }
+            }
             Woken::Frame(Ok(event)) => {
                 events.push(event);
                 self.more_frames(&mut events)?;

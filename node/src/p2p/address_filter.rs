@@ -54,7 +54,8 @@ impl AddressFilter {
         let reach = match host {
             Protocol::Ip4(ip) => reach_v4(ip),
             Protocol::Ip6(ip) => reach_v6(ip),
-            // Names resolve to anything, so they are for the configuration only.
+            // Names resolve to anything, so they are for the configuration only, where they are
+            // resolved before they come here.
             _ => Reach::Nowhere,
         };
         match reach {
@@ -63,6 +64,12 @@ impl AddressFilter {
             Reach::Nowhere => false,
         }
     }
+}
+
+/// Whether a plain address may be dialled that was made from a name.
+pub(crate) fn is_dialable(address: &Multiaddr, allow_private: bool) -> bool {
+    let filter = if allow_private { AddressFilter::PrivateToo } else { AddressFilter::PublicOnly };
+    filter.allows(address)
 }
 
 /// What remains of the addresses that a person configured: whatever they are, if they are about

@@ -30,6 +30,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+pub(crate) use address_filter::is_dialable;
+
 use crate::chance::NoRandomness;
 use address_filter::AddressFilter;
 use behaviour::build_swarm;
