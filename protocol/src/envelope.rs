@@ -209,8 +209,9 @@ fn eid(created_ms: u64, header_hash: &Hash, copies: &[CopyId]) -> Eid {
     }
     let digest: [u8; 32] = state.finalize().into();
     let minute = u32::try_from(created_ms / 60_000).unwrap_or(u32::MAX).to_be_bytes();
+    let [.., high, low] = (created_ms % 60_000).to_be_bytes();
     let mut out = [0; 24];
-    for (to, from) in out.iter_mut().zip(minute.into_iter().chain(digest)) {
+    for (to, from) in out.iter_mut().zip(minute.into_iter().chain([high, low]).chain(digest)) {
         *to = from;
     }
     Eid(out)

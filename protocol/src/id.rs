@@ -27,8 +27,8 @@ wire_bytes! {
     pub struct CopyId([u8; 32]);
 }
 wire_bytes! {
-    /// One envelope: minute of creation (u32, big-endian) ‖ 20 bytes of hash over header and copy
-    /// ids. Ids that grow with time keep the store's trees dense.
+    /// One envelope: minute of creation (u32, big-endian) ‖ millisecond in that minute (u16) ‖ 18
+    /// bytes of hash over header and copy ids. Ids that grow with time keep the store's trees dense.
     pub struct Eid([u8; 24]);
 }
 wire_bytes! {

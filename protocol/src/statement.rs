@@ -3,6 +3,8 @@
 //! Statements of one commit and link are the salted leaves of one Merkle tree; its root is signed
 //! once. Each statement travels with its path and so verifies alone. A statement begets none.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -297,9 +299,12 @@ impl Proof {
     #[must_use]
     pub fn merge(proofs: Vec<Self>) -> Vec<Self> {
         let mut merged: Vec<Self> = Vec::new();
+        let mut places = BTreeMap::new();
         for proof in proofs {
-            match merged.iter_mut().find(|m| m.signature == proof.signature && m.root == proof.root)
-            {
+            let place = *places
+                .entry((proof.signature.0, proof.root.clone()))
+                .or_insert_with(|| merged.len());
+            match merged.get_mut(place) {
                 Some(known) => known.leaves.extend(proof.leaves),
                 None => merged.push(proof),
             }

@@ -193,7 +193,8 @@ fn by_the_page(head: &EnvelopeHead, shared: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
         .collect();
     let minute = u32::try_from(head.header.created_ms / 60_000).expect("a date before 10136");
     let digest = hash("eid", &[&[header][..], &copies].concat().concat());
-    ([&minute.to_be_bytes()[..], &digest[..20]].concat(), copies)
+    let ms = u16::try_from(head.header.created_ms % 60_000).expect("below 60,000");
+    ([&minute.to_be_bytes()[..], &ms.to_be_bytes(), &digest[..18]].concat(), copies)
 }
 
 fn proof(bytes: &[u8]) -> Result<Seen, Kind> {

@@ -46,8 +46,11 @@ impl Flow {
         context: &Context<'_>,
         victim: Option<Victim>,
     ) -> anyhow::Result<Report> {
-        let dir = context.folder(self.name)?;
-        let mut world = World::start(&dir, self.shape, "").await?;
+        let mut world = if context.args.at.is_empty() {
+            World::start(&context.folder(self.name)?, self.shape, "").await?
+        } else {
+            World::told(context.args.at.clone())
+        };
         WARM_UP.run(&mut world).await?;
         let set = Set::of(&mut world, self.senders, self.senders).await?;
         let mut run = set.everybody(self.name, self.load);

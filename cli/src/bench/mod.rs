@@ -25,6 +25,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use self::plan::Scenario;
+use crate::invite_text::InviteText;
 use crate::show;
 
 /// Measure nodes on this machine: latency, throughput, CPU, memory, fsyncs, and what is lost.
@@ -37,6 +38,7 @@ Examples:
   tidings bench outage --away 60 --svg outage.svg
   tidings bench --full --dir /var/tmp/bench
   tidings bench --real
+  tidings bench latency throughput --at <invite of acme> --at <invite of globex>
 Each scenario starts nodes of its own, as processes, on 127.0.0.1. Load clients speak the client link
 with real keys and signatures and random bodies; they run on the same machine, in this process, check
 no signatures and keep nothing on disk. --real takes the real client instead, which does both, and
@@ -65,6 +67,11 @@ pub(crate) struct Args {
     /// Bytes of the body of a message.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(16..=50_000))]
     body: u16,
+    /// An invite of a node that runs already, to measure it instead of nodes of our own, with latency,
+    /// throughput or local; the second time, one of the recipients' node. Good for one account more
+    /// than --senders, in each scenario. What such a node uses is not known here: its metrics say it.
+    #[arg(long, value_name = "INVITE")]
+    at: Vec<InviteText>,
     /// Seconds for which globex is down, in outage and backlog.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3_600))]
     away: Option<u16>,
@@ -101,7 +108,7 @@ impl Context<'_> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let wanted = Scenario::wanted(&args.scenarios, args.real)?;
+    let wanted = Scenario::wanted(&args.scenarios, args.real, args.at.len())?;
     if let Some(path) = &args.svg {
         // Found out now, and not at the end.
         std::fs::write(path, "").with_context(|| format!("writing {}", path.display()))?;

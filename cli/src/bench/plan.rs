@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::ValueEnum;
 
 use super::Context;
@@ -37,8 +37,8 @@ pub(super) enum Scenario {
     Backlog,
 }
 
-/// What the real client is measured with.
-const WITH_REAL_CLIENTS: [Scenario; 2] = [Scenario::Latency, Scenario::Throughput];
+/// What needs no hand on the nodes: for real clients, and for two nodes that run already.
+const WITHOUT_HANDS: [Scenario; 2] = [Scenario::Latency, Scenario::Throughput];
 
 /// Sizes of the quick and of the whole set.
 struct Sizes {
@@ -48,16 +48,20 @@ struct Sizes {
 
 impl Scenario {
     /// The scenarios that were asked for.
-    pub(super) fn wanted(asked: &[Self], real: bool) -> anyhow::Result<Vec<Self>> {
-        let all = if real { &WITH_REAL_CLIENTS[..] } else { Self::value_variants() };
+    pub(super) fn wanted(asked: &[Self], real: bool, told: usize) -> anyhow::Result<Vec<Self>> {
+        let (all, what) = match (real, told) {
+            (false, 0) => (Self::value_variants(), ""),
+            (true, 0) => (&WITHOUT_HANDS[..], "--real goes with latency and throughput"),
+            (false, 1) => (&[Self::Local][..], "one --at goes with local"),
+            (false, 2) => (&WITHOUT_HANDS[..], "two --at go with latency and throughput"),
+            (true, _) => bail!("--real starts nodes of its own: leave out --real or --at"),
+            (false, _) => bail!("--at names the senders' node, and once more the recipients'"),
+        };
         if asked.is_empty() {
             return Ok(all.to_vec());
         }
         for scenario in asked {
-            ensure!(
-                all.contains(scenario),
-                "--real goes with latency and throughput: leave it out, or name one of these"
-            );
+            ensure!(all.contains(scenario), "{what}: leave it out, or name one of these");
         }
         // Each once, in the order of asking.
         let mut wanted = Vec::new();
@@ -162,13 +166,28 @@ mod tests {
 
     #[test]
     fn real_clients_go_with_two_scenarios() {
-        assert_eq!(Scenario::wanted(&[], false).unwrap().len(), 8);
-        assert_eq!(Scenario::wanted(&[], true).unwrap().len(), 2);
+        assert_eq!(Scenario::wanted(&[], false, 0).unwrap().len(), 8);
+        assert_eq!(Scenario::wanted(&[], true, 0).unwrap().len(), 2);
         let twice = [Scenario::Kill, Scenario::Latency, Scenario::Kill];
         let once = [Scenario::Kill, Scenario::Latency];
-        assert_eq!(Scenario::wanted(&twice, false).unwrap(), once);
-        assert!(Scenario::wanted(&[Scenario::Latency], true).is_ok());
-        let refused = Scenario::wanted(&[Scenario::Kill], true).unwrap_err();
+        assert_eq!(Scenario::wanted(&twice, false, 0).unwrap(), once);
+        assert!(Scenario::wanted(&[Scenario::Latency], true, 0).is_ok());
+        let refused = Scenario::wanted(&[Scenario::Kill], true, 0).unwrap_err();
         assert!(refused.to_string().contains("latency and throughput"));
+    }
+
+    #[test]
+    fn nodes_that_run_already_are_not_stopped() {
+        assert_eq!(Scenario::wanted(&[], false, 1).unwrap(), [Scenario::Local]);
+        assert!(Scenario::wanted(&[Scenario::Throughput], false, 2).is_ok());
+        for (asked, real, told) in [
+            (Scenario::Kill, false, 2),
+            (Scenario::Local, false, 2),
+            (Scenario::Latency, false, 1),
+            (Scenario::Latency, true, 2),
+            (Scenario::Latency, false, 3),
+        ] {
+            assert!(Scenario::wanted(&[asked], real, told).is_err(), "{asked:?} {real} {told}");
+        }
     }
 }

@@ -107,12 +107,12 @@ pub(super) fn summary(reports: &[Report]) {
                 number(latency.shown.map(|shown| shown.p99)),
                 number(latency.ticked.map(|ticked| ticked.p50)),
                 number(latency.ticked.map(|ticked| ticked.p99)),
-                if has_messages {
+                if has_messages && !report.nodes.is_empty() {
                     format!("{:.4}", report.cpu_seconds_per_1000)
                 } else {
                     "-".into()
                 },
-                format!("{peak:.0}"),
+                if report.nodes.is_empty() { "-".into() } else { format!("{peak:.0}") },
                 report.faults.lost.to_string(),
                 report.faults.doubled.to_string(),
             ]
@@ -221,7 +221,7 @@ impl Report {
                 row(name, format!("p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  max {max:.2} ms"));
             }
         }
-        if self.messages > 0 {
+        if self.messages > 0 && !self.nodes.is_empty() {
             row(
                 "CPU s per 1,000",
                 format!(

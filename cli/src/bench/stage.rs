@@ -6,7 +6,7 @@ use super::ledger::Stage;
 use super::report::Used;
 use super::run::{Load, Run};
 use super::usage::{Usage, cpu_seconds};
-use super::world::World;
+use super::world::{Side, World};
 
 /// Senders at acme and recipients at the last node.
 pub(super) struct Set {
@@ -22,8 +22,8 @@ impl Set {
         senders: usize,
         recipients: usize,
     ) -> anyhow::Result<Self> {
-        let senders = World::people(world.acme()?, "alice", senders).await?;
-        let recipients = World::people(world.globex()?, "bob", recipients).await?;
+        let senders = world.people(Side::Senders, "alice", senders).await?;
+        let recipients = world.people(Side::Recipients, "bob", recipients).await?;
         let contacts = recipients.iter().map(Device::contact).collect();
         Ok(Self { senders, recipients, contacts })
     }
@@ -50,8 +50,8 @@ pub(super) const WARM_UP: WarmUp =
 
 impl WarmUp {
     pub(super) async fn run(&self, world: &mut World) -> anyhow::Result<()> {
-        let senders = World::people(world.acme()?, "warm-alice", 1).await?;
-        let recipients = World::people(world.globex()?, "warm-bob", 1).await?;
+        let senders = world.people(Side::Senders, "warm-alice", 1).await?;
+        let recipients = world.people(Side::Recipients, "warm-bob", 1).await?;
         let contacts: Vec<Contact> = recipients.iter().map(Device::contact).collect();
         let mut run = Run::start("warming up", senders, &contacts, self.0);
         run.receive(recipients);

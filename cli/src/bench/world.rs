@@ -1,17 +1,21 @@
 //! The nodes of one scenario: processes of their own on this machine, in a folder of their own, and
-//! what they used in all their lives. Knows no scenario.
+//! what they used in all their lives; or nodes that run already, of which only the door is known.
+//! Knows no scenario.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
-
+use tidings_node::clock;
+use tidings_protocol::client_frame::InviteSecret;
+use tidings_protocol::id::NodeId;
 use tokio_tungstenite::Connector;
 
 use super::device::Device;
 use super::socket::Door;
 use super::usage::{self, Usage};
+use crate::invite_text::InviteText;
 use crate::server::Server;
 
 /// Accounts that are made at a time.
@@ -30,7 +34,19 @@ pub(super) struct Node {
 
 /// One or two nodes that know each other.
 pub(super) struct World {
+    /// Those that were started here.
     pub(super) nodes: Vec<Node>,
+    /// Those that run already; then there are none of ours.
+    told: Vec<InviteText>,
+}
+
+/// Whose node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The senders'.
+    Senders,
+    /// The recipients'.
+    Recipients,
 }
 
 /// How many nodes.
@@ -98,29 +114,54 @@ impl World {
         } else {
             nodes.push(Node::start(dir, "acme", lines).await?);
         }
-        Ok(Self { nodes })
+        Ok(Self { nodes, told: Vec::new() })
+    }
+
+    /// Nodes that run already: the senders' first, the recipients' last.
+    pub(super) const fn told(invites: Vec<InviteText>) -> Self {
+        Self { nodes: Vec::new(), told: invites }
     }
 
     /// The senders' node.
     pub(super) fn acme(&mut self) -> anyhow::Result<&mut Node> {
-        self.nodes.first_mut().context("there is no node")
+        self.nodes.first_mut().context("there is no node of our own")
     }
 
     /// The recipients' node: globex, or acme when it is alone.
     pub(super) fn globex(&mut self) -> anyhow::Result<&mut Node> {
-        self.nodes.last_mut().context("there is no node")
+        self.nodes.last_mut().context("there is no node of our own")
     }
 
-    /// People with an account at a node.
+    /// People with an account at the node of one side.
     pub(super) async fn people(
-        node: &Node,
+        &mut self,
+        side: Side,
         name: &str,
         count: usize,
     ) -> anyhow::Result<Vec<Device>> {
-        Self::people_with(node, name, count, None).await
+        let told = match side {
+            Side::Senders => self.told.first(),
+            Side::Recipients => self.told.last(),
+        };
+        let Some(InviteText { node, secret, url }) = told else {
+            let node = match side {
+                Side::Senders => self.acme()?,
+                Side::Recipients => self.globex()?,
+            };
+            return Self::people_with(node, name, count, None).await;
+        };
+        // Accounts of an earlier run may still be there.
+        let name = format!("b{:x}-{name}", clock::now_ms());
+        let door = Door { url: url.clone(), tls: None };
+        join_all(&name, count, *node, &door, *secret).await.with_context(|| {
+            format!(
+                "making {count} accounts at {url}: has the invite that many uses left? `tidings \
+                 invite --uses <number>` makes one"
+            )
+        })
     }
 
-    /// The same, over TLS when there is a connector.
+    /// People with an account at a node of ours, over TLS when there is a connector.
     pub(super) async fn people_with(
         node: &Node,
         name: &str,
@@ -135,12 +176,7 @@ impl World {
                 Door { url: server.url.replacen("ws:", "wss:", 1), tls: Some(tls.clone()) }
             }
         };
-        let joins = (0..count).map(async |number| {
-            let device = Device::new(&format!("{name}{number}"), server.id, door.clone())?;
-            device.join(invite).await?;
-            anyhow::Ok(device)
-        });
-        futures::stream::iter(joins).buffered(JOINS).try_collect().await
+        join_all(name, count, server.id, &door, invite).await
     }
 
     /// What each node used up to now.
@@ -172,10 +208,24 @@ impl World {
 
     /// Stops all nodes; a node that does not end cleanly is an error.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        ensure!(!self.nodes.is_empty(), "there is no node");
         for node in &mut self.nodes {
             node.server.stop().await?;
         }
         Ok(())
     }
+}
+
+async fn join_all(
+    name: &str,
+    count: usize,
+    node: NodeId,
+    door: &Door,
+    invite: InviteSecret,
+) -> anyhow::Result<Vec<Device>> {
+    let joins = (0..count).map(async |number| {
+        let device = Device::new(&format!("{name}{number}"), node, door.clone())?;
+        device.join(invite).await?;
+        anyhow::Ok(device)
+    });
+    futures::stream::iter(joins).buffered(JOINS).try_collect().await
 }

@@ -154,9 +154,7 @@ impl Core {
             let page: BTreeMap<Eid, u64> = rows
                 .into_iter()
                 .filter(|(lsn, eid)| {
-                    *lsn <= last
-                        && !peer.inflight.contains_key(eid)
-                        && !peer.resend.contains_key(lsn)
+                    *lsn <= last && !peer.inflight.contains(eid) && !peer.resend.contains_key(lsn)
                 })
                 .map(|(lsn, eid)| (eid, lsn))
                 .collect();
@@ -224,7 +222,7 @@ impl Core {
             for copy in seen.copies {
                 let Some(ended) = copy.done else { continue };
                 match ended.proof {
-                    Some(proof) => self.put_statement(node, &proof, txn)?,
+                    Some(proof) => self.put_statement(node, proof),
                     None => {
                         let statement = Statement {
                             claim: ended.claim,

@@ -7,6 +7,7 @@ use tidings_protocol::{
     client_frame::{Accepted, NodeFrame},
     hello::Mark,
     id::{AccountId, DeviceId, NodeId, SubmitId},
+    limits,
     peer_frame::{Answer, PeerFrame, StatementsTook, Took},
     statement::{Proof, Statement},
 };
@@ -34,6 +35,10 @@ pub(crate) struct Batch {
     pub(crate) for_peer: BTreeMap<NodeId, Vec<Statement>>,
     /// Own statements for each account here.
     pub(crate) for_account: BTreeMap<AccountId, Vec<Statement>>,
+    /// Proofs on their way to each peer.
+    proofs_for_peer: BTreeMap<NodeId, Vec<Proof>>,
+    /// Proofs on their way to the devices of each account here.
+    proofs_for_account: BTreeMap<AccountId, Vec<Proof>>,
     /// The newest mark of each device's store that says more than its submissions.
     pub(crate) marks: BTreeMap<DeviceId, Mark>,
     /// Devices for which something may wait.
@@ -45,8 +50,8 @@ pub(crate) struct Batch {
 }
 
 /// Submissions under one signed root.
-const SUBMISSIONS_PER_TREE: usize = tidings_protocol::limits::STATEMENTS_PER_BATCH_MAX
-    / tidings_protocol::limits::ENVELOPES_PER_SUBMIT_MAX;
+const SUBMISSIONS_PER_TREE: usize =
+    limits::STATEMENTS_PER_BATCH_MAX / limits::ENVELOPES_PER_SUBMIT_MAX;
 /// Batches are far below 2^20 rows; commit numbers take the other 44 bits.
 const LSN_BATCH_BITS: u32 = 20;
 
@@ -65,7 +70,8 @@ impl Core {
     pub fn finish(&mut self, now_ms: u64, txn: &mut dyn Txn) -> Result<(), StoreError> {
         self.now_ms = now_ms;
         self.finish_accepted(txn);
-        self.finish_own_statements(txn)?;
+        self.finish_own_statements();
+        self.write_proofs(txn)?;
         self.finish_answers(txn);
         for (device, mark) in core::mem::take(&mut self.batch.marks) {
             self.write_mark(&device, mark, txn)?;
@@ -115,19 +121,46 @@ impl Core {
         }
     }
 
-    fn finish_own_statements(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+    fn finish_own_statements(&mut self) {
         for (node, statements) in core::mem::take(&mut self.batch.for_peer) {
-            for chunk in statements.chunks(tidings_protocol::limits::STATEMENTS_PER_BATCH_MAX) {
-                for proof in self.sign(chunk).map(split).unwrap_or_default() {
-                    self.put_statement(&node, &proof, txn)?;
+            for chunk in statements.chunks(limits::STATEMENTS_PER_BATCH_MAX) {
+                if let Some(proof) = self.sign(chunk) {
+                    self.put_statement(&node, proof);
                 }
             }
         }
         for (account, statements) in core::mem::take(&mut self.batch.for_account) {
-            for chunk in statements.chunks(tidings_protocol::limits::STATEMENTS_PER_BATCH_MAX) {
-                for proof in self.sign(chunk).map(split).unwrap_or_default() {
-                    self.put_note(&account, &proof, txn)?;
+            for chunk in statements.chunks(limits::STATEMENTS_PER_BATCH_MAX) {
+                if let Some(proof) = self.sign(chunk) {
+                    self.put_note(account, proof);
                 }
+            }
+        }
+    }
+
+    /// Writes what goes back: one row for statements that share a root and a receiver.
+    fn write_proofs(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        for (node, proofs) in core::mem::take(&mut self.batch.proofs_for_peer) {
+            let number = self.peer_number(&node, txn)?;
+            let rows = rows_of(proofs);
+            for proof in &rows {
+                let lsn = self.next_lsn(txn);
+                schema::put(txn, STATEMENTS, &peer_key(number, lsn), proof)?;
+            }
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.statements += rows.len() as u64;
+            }
+            self.batch.peer_rows.insert(node);
+            self.batch.peers.insert(node);
+        }
+        for (account, proofs) in core::mem::take(&mut self.batch.proofs_for_account) {
+            let rows = rows_of(proofs);
+            for device in self.devices_of(&account, txn)? {
+                for proof in &rows {
+                    let lsn = self.next_lsn(txn);
+                    schema::put(txn, NOTES, &device_key(&device, lsn), proof)?;
+                }
+                self.batch.devices.insert(device);
             }
         }
         Ok(())
@@ -158,37 +191,14 @@ impl Core {
         Proof::sign(statements, &self.stance, &salt_seed, &self.settings.operational)
     }
 
-    /// Queues a proof of one statement for a peer.
-    pub(crate) fn put_statement(
-        &mut self,
-        node: &NodeId,
-        proof: &Proof,
-        txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
-        let number = self.peer_number(node, txn)?;
-        let lsn = self.next_lsn(txn);
-        schema::put(txn, STATEMENTS, &peer_key(number, lsn), proof)?;
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.statements += 1;
-        }
-        self.batch.peer_rows.insert(*node);
-        self.batch.peers.insert(*node);
-        Ok(())
+    /// Queues a proof for a peer; its row is written at the end of the batch.
+    pub(crate) fn put_statement(&mut self, node: &NodeId, proof: Proof) {
+        self.batch.proofs_for_peer.entry(*node).or_default().push(proof);
     }
 
-    /// Queues a proof of one statement for every device of an account.
-    pub(crate) fn put_note(
-        &mut self,
-        account: &AccountId,
-        proof: &Proof,
-        txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
-        for device in self.devices_of(account, txn)? {
-            let lsn = self.next_lsn(txn);
-            schema::put(txn, NOTES, &device_key(&device, lsn), proof)?;
-            self.batch.devices.insert(device);
-        }
-        Ok(())
+    /// Queues a proof for every device of an account; its rows are written at the end of the batch.
+    pub(crate) fn put_note(&mut self, account: AccountId, proof: Proof) {
+        self.batch.proofs_for_account.entry(account).or_default().push(proof);
     }
 
     pub(crate) fn tell_client(&mut self, conn: ConnId, frame: NodeFrame) {
@@ -200,12 +210,19 @@ impl Core {
     }
 }
 
-/// One proof for each leaf.
-fn split(proof: Proof) -> Vec<Proof> {
-    let Proof { root, signature, leaves } = proof;
-    leaves
-        .into_iter()
-        .map(|leaf| Proof { root: root.clone(), signature, leaves: vec![leaf] })
+/// Proofs with the same root together, and in each no more statements than a frame takes.
+fn rows_of(proofs: Vec<Proof>) -> Vec<Proof> {
+    let merged = Proof::merge(proofs).into_iter();
+    merged
+        .flat_map(|Proof { root, signature, mut leaves }| {
+            let mut rows = Vec::new();
+            while !leaves.is_empty() {
+                let rest = leaves.split_off(leaves.len().min(limits::STATEMENTS_PER_FRAME_MAX));
+                rows.push(Proof { root: root.clone(), signature, leaves });
+                leaves = rest;
+            }
+            rows
+        })
         .collect()
 }
 

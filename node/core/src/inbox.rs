@@ -1,16 +1,15 @@
-//! What waits for own devices: stored once, pushed within a window, deleted only by the device's
+//! What waits for own devices: stored once, deleted only by the device's
 //! signed word, expiry, or the removal of the device.
 
 use std::collections::BTreeMap;
 
 use tidings_protocol::{
-    client_frame::{Deliver, NewerLists, NodeFrame},
+    client_frame::{NewerLists, NodeFrame},
     codec,
     device_list::DeviceList,
-    envelope::{EnvelopeHead, Target},
+    envelope::Target,
     hello::Mark,
     id::{AccountId, CopyId, DeviceId, Eid, NodeId},
-    limits,
     refusal::RefusalCode,
     signed::Signed,
     statement::{Checked, Claim, Proof, Reason, Statement},
@@ -19,18 +18,20 @@ use tidings_store::{StoreError, Txn, prefix_end};
 
 use crate::{
     Core,
-    effect::{Effect, Observed},
+    effect::Observed,
     event::{ConnId, PreparedEnvelope},
     expiry::has_short_life,
+    push::{FreshCopy, Pushed},
     schema::{
         self, ACCOUNTS, AccountRow, BODIES, BodyRow, DEVICES, DeviceRow, EXPIRY, Ended, ExpiryKind,
-        INBOX, InboxRow, SEEN, SeenCopy, SeenRow, device_key, expiry_key, lsn_of, range_from,
+        INBOX, InboxRow, SEEN, SeenCopy, SeenRow, device_key, expiry_key,
     },
     settings::Sabotage,
 };
 
-/// Inbox rows read at once: a few disk pages, far below the window.
-const PUMP_ROWS: usize = 64;
+/// Bytes of an envelope that stands in its inbox row, when that is the only one: most texts do. What
+/// is larger would make it slow to walk over rows.
+const INLINE_BYTES_MAX: usize = 2_048;
 
 /// Where an envelope came from, and so where its statements go.
 #[derive(Clone, Copy, Debug)]
@@ -53,36 +54,23 @@ impl Core {
         let lsn = self.next_lsn(txn);
         let mut lists = BTreeMap::new();
         let mut copies = Vec::with_capacity(envelope.copies.len());
-        let mut waiting = false;
-        let mut is_anybody_away = false;
+        let mut waiting = Vec::with_capacity(envelope.copies.len());
         for (place, (target, copy)) in
             (0u32..).zip(envelope.head.targets.iter().zip(&envelope.copies))
         {
             let done = match self.recipient(target, &mut lists, txn)? {
                 Ok(device) => {
-                    // Counted before the row is there: the first count reads the rows.
-                    *self.inbox_count(&device, txn)? += 1;
-                    let row = InboxRow { eid: envelope.eid, target: place };
-                    schema::put(txn, INBOX, &device_key(&device, lsn), &row)?;
-                    self.batch.devices.insert(device);
-                    is_anybody_away |= !self.online.contains_key(&device);
-                    waiting = true;
+                    waiting.push((device, place, target));
                     None
                 }
                 Err(reason) => Some(self.fail_copy(hop, envelope.eid, *copy, reason)),
             };
             copies.push(SeenCopy { copy: *copy, device: target.device(), done });
         }
-        if waiting {
-            let row = BodyRow {
-                head: codec::encode(&envelope.head).into(),
-                shared: envelope.shared.clone(),
-            };
-            schema::put(txn, BODIES, &lsn.to_be_bytes(), &row)?;
-        }
+        self.write_inbox(envelope, lsn, &waiting, txn)?;
         self.write_seen(envelope, hop, lsn, copies, txn)?;
         // While every device is here, its own word follows within milliseconds.
-        if waiting && is_anybody_away {
+        if waiting.iter().any(|(device, _, _)| !self.online.contains_key(device)) {
             self.state_own(hop, Claim::AtDest, envelope.eid, None, None);
         }
         self.observe(Observed::Stored);
@@ -90,6 +78,48 @@ impl Core {
             self.tell_newer_lists(account, lists.values().flatten().cloned().collect(), txn)?;
         }
         Ok(lists.into_values().flatten().collect())
+    }
+
+    /// Writes the body, and a row for each device for which it waits.
+    fn write_inbox(
+        &mut self,
+        envelope: &PreparedEnvelope,
+        lsn: u64,
+        waiting: &[(DeviceId, u32, &Target)],
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let shared = envelope.shared.clone();
+        let mut body = Some(BodyRow { head: codec::encode(&envelope.head).into(), shared });
+        let bytes = body.as_ref().map_or(0, |body| body.head.len() + body.shared.len());
+        let is_inline = waiting.len() == 1 && bytes <= INLINE_BYTES_MAX;
+        if !is_inline && let Some(body) = body.take() {
+            schema::put(txn, BODIES, &lsn.to_be_bytes(), &body)?;
+        }
+        let eid = envelope.eid;
+        for (device, place, target) in waiting {
+            // Counted before the row is there: the first count reads the rows.
+            *self.inbox_count(device, txn)? += 1;
+            let row = InboxRow { eid, target: *place, body: body.take() };
+            schema::put(txn, INBOX, &device_key(device, lsn), &row)?;
+            self.batch.devices.insert(*device);
+            let conn = self.online.get(device).copied();
+            if let Some(greeted) = conn.and_then(|conn| self.greeted_mut(conn))
+                && greeted.is_caught_up()
+            {
+                greeted.fresh.push(FreshCopy {
+                    lsn,
+                    eid,
+                    header: envelope.head.header.clone(),
+                    target: (*target).clone(),
+                    shared: envelope.shared.clone(),
+                    is_inline,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn write_seen(
@@ -192,75 +222,6 @@ impl Core {
         }
     }
 
-    /// Pushes what waits for a device, within its window.
-    pub(crate) fn pump_device(
-        &mut self,
-        device: &DeviceId,
-        txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
-        let Some(conn) = self.online.get(device).copied() else { return Ok(()) };
-        while let Some((cursor, room)) = self.push_room(conn) {
-            let max = room.min(PUMP_ROWS);
-            let rows = range_from(txn, INBOX, device.as_bytes(), cursor, max)?;
-            let is_last = rows.len() < max;
-            for (key, bytes) in rows {
-                let row: InboxRow = schema::decode(&bytes)?;
-                if !self.push_copy(conn, lsn_of(&key), &row, txn)? {
-                    return self.pump_notes(conn, device, txn);
-                }
-            }
-            if is_last {
-                break;
-            }
-        }
-        self.pump_notes(conn, device, txn)
-    }
-
-    /// Next row to read and rows that may be pushed, or `None` when the window is full.
-    fn push_room(&self, conn: ConnId) -> Option<(u64, usize)> {
-        let greeted = self.greeted(conn)?;
-        let room = limits::CLIENT_WINDOW_ENVELOPES.saturating_sub(greeted.pushed.len());
-        (room > 0).then_some((greeted.inbox_cursor, room))
-    }
-
-    /// Pushes one copy; `false` when the window has no room for it.
-    fn push_copy(
-        &mut self,
-        conn: ConnId,
-        lsn: u64,
-        row: &InboxRow,
-        txn: &mut dyn Txn,
-    ) -> Result<bool, StoreError> {
-        let body: BodyRow = schema::get(txn, BODIES, &lsn.to_be_bytes())?
-            .ok_or_else(|| StoreError::corrupt("an inbox row without its body"))?;
-        let head: EnvelopeHead = schema::decode(&body.head)?;
-        let place = usize::try_from(row.target).unwrap_or(usize::MAX);
-        let Some(target) = head.targets.into_iter().nth(place) else {
-            return Err(StoreError::corrupt("an inbox row without its target"));
-        };
-        let is_expired = head.header.expires_ms <= self.now_ms;
-        let push_expired = self.is_sabotaged(Sabotage::PushExpired);
-        let bytes = target.part.len() + body.shared.len() + 256;
-        let Some(greeted) = self.greeted_mut(conn) else { return Ok(false) };
-        let used: usize = greeted.pushed.values().sum();
-        if !greeted.pushed.is_empty() && used + bytes > limits::CLIENT_WINDOW_BYTES {
-            return Ok(false);
-        }
-        greeted.inbox_cursor = lsn + 1;
-        if is_expired && !push_expired {
-            return Ok(true);
-        }
-        greeted.pushed.insert(lsn, bytes);
-        let device = greeted.device;
-        if self.is_sabotaged(Sabotage::DeleteOnPush) {
-            txn.delete(INBOX, &device_key(&device, lsn))?;
-        }
-        let frame =
-            NodeFrame::Deliver(Deliver { inbox: lsn, eid: row.eid, header: head.header, target });
-        self.effects.push_back(Effect::ToClient { conn, frame, body: body.shared });
-        Ok(true)
-    }
-
     /// A device has copies on disk: their rows go, its word goes back along the route.
     pub(crate) fn on_received(
         &mut self,
@@ -278,11 +239,9 @@ impl Core {
         }
         self.batch.marks.insert(device, mine);
         for ((lsn, copy), (statement, proof)) in items.iter().zip(&checked.statements) {
-            if let Some(greeted) = self.greeted_mut(conn) {
-                greeted.pushed.remove(lsn);
-            }
+            let pushed = self.greeted_mut(conn).and_then(|greeted| greeted.pushed.remove(lsn));
             if statement.copy == Some(*copy) && ends_a_copy(statement.claim) {
-                self.end_copy(&device, *lsn, statement, proof, txn)?;
+                self.end_copy(&device, *lsn, pushed, statement, proof, txn)?;
             } else {
                 self.observe(Observed::BadStatement);
             }
@@ -295,13 +254,20 @@ impl Core {
         &mut self,
         device: &DeviceId,
         lsn: u64,
+        pushed: Option<Pushed>,
         statement: &Statement,
         proof: &Proof,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let key = device_key(device, lsn);
-        let Some(row) = schema::get::<InboxRow>(txn, INBOX, &key)? else { return Ok(()) };
-        let Some(mut seen) = schema::get::<SeenRow>(txn, SEEN, row.eid.as_bytes())? else {
+        // What was pushed on another connection is known from its row.
+        let Some(Pushed { eid, is_inline }) = (match pushed {
+            Some(pushed) => Some(pushed),
+            None => schema::get::<InboxRow>(txn, INBOX, &device_key(device, lsn))?
+                .map(|row| Pushed { eid: row.eid, is_inline: row.body.is_some() }),
+        }) else {
+            return Ok(());
+        };
+        let Some(mut seen) = schema::get::<SeenRow>(txn, SEEN, eid.as_bytes())? else {
             return Ok(());
         };
         let is_named = |copy: &&mut SeenCopy| {
@@ -311,7 +277,11 @@ impl Core {
             self.observe(Observed::BadStatement);
             return Ok(());
         };
-        if statement.eid != row.eid || copy.done.is_some() {
+        if copy.done.is_some() {
+            // It ended meanwhile, by expiry.
+            return Ok(());
+        }
+        if statement.eid != eid {
             self.observe(Observed::BadStatement);
             return Ok(());
         }
@@ -322,29 +292,22 @@ impl Core {
             proof: Some(proof.clone()),
         });
         self.delete_inbox(device, lsn, txn)?;
-        if seen.copies.iter().all(|copy| copy.done.is_some()) {
+        if !is_inline && seen.copies.iter().all(|copy| copy.done.is_some()) {
             txn.delete(BODIES, &seen.lsn.to_be_bytes())?;
         }
-        schema::put(txn, SEEN, row.eid.as_bytes(), &seen)?;
+        schema::put(txn, SEEN, eid.as_bytes(), &seen)?;
         let after_ms = self.now_ms.saturating_sub(seen.stored_ms);
         self.observe(Observed::Delivered { after_ms });
-        self.send_back(&seen, proof, txn)
+        self.send_back(&seen, proof.clone())
     }
 
     /// Sends a device's statement to where its envelope came from.
-    pub(crate) fn send_back(
-        &mut self,
-        seen: &SeenRow,
-        proof: &Proof,
-        txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
-        match seen.account {
-            Some(account) => self.put_note(&account, proof, txn),
-            None => match self.numbers.get(&seen.hop).copied() {
-                Some(node) => self.put_statement(&node, proof, txn),
-                None => Err(StoreError::corrupt("an envelope from a peer without a number")),
-            },
+    pub(crate) fn send_back(&mut self, seen: &SeenRow, proof: Proof) -> Result<(), StoreError> {
+        match self.hop_of(seen)? {
+            Hop::Device(account) => self.put_note(account, proof),
+            Hop::Peer(node) => self.put_statement(&node, proof),
         }
+        Ok(())
     }
 
     /// Deletes one inbox row and counts it.
@@ -356,6 +319,12 @@ impl Core {
     ) -> Result<(), StoreError> {
         let count = self.inbox_count(device, txn)?;
         *count = count.saturating_sub(1);
+        let conn = self.online.get(device).copied();
+        if let Some(greeted) = conn.and_then(|conn| self.greeted_mut(conn))
+            && lsn >= greeted.inbox_cursor
+        {
+            greeted.fall_behind();
+        }
         txn.delete(INBOX, &device_key(device, lsn))
     }
 
@@ -407,6 +376,10 @@ impl Core {
             schema::put(txn, SEEN, row.eid.as_bytes(), &seen)?;
         }
         self.tally.forget(device);
+        let conn = self.online.get(device).copied();
+        if let Some(greeted) = conn.and_then(|conn| self.greeted_mut(conn)) {
+            greeted.fall_behind();
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub mod ingress;
 mod outbox;
 mod patience;
 mod peer;
+mod push;
 mod retry;
 pub mod schema;
 mod session;
@@ -29,6 +30,7 @@ mod statements;
 mod submit;
 mod tally;
 mod timers;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,5 +1,6 @@
 //! What is owed to other nodes: sent in order within a window, kept until the end is proved.
 
+use bytes::Bytes;
 use tidings_protocol::{
     envelope::EnvelopeHead,
     id::{Eid, NodeId},
@@ -25,7 +26,28 @@ pub(crate) const RESEND_MAX: usize = 4_096;
 /// How long to wait when a peer gives no time itself.
 const RESEND_AFTER_MS: u64 = 5_000;
 
+/// An envelope whose row is written in this batch: sent without reading it back.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) lsn: u64,
+    pub(crate) eid: Eid,
+    pub(crate) head: EnvelopeHead,
+    pub(crate) head_bytes: usize,
+    pub(crate) shared: Bytes,
+}
+
 impl Peer {
+    /// True when no row of the outbox lies at the cursor or behind it, but for the fresh ones.
+    fn is_caught_up(&self) -> bool {
+        self.caught_up == Some(self.cursor)
+    }
+
+    /// From now on the rows on disk count, not those in memory.
+    pub(crate) fn fall_behind(&mut self) {
+        self.caught_up = None;
+        self.fresh.clear();
+    }
+
     /// When something has to be sent again. With a full window an answer comes first.
     pub(crate) fn resend_deadline(&self) -> Option<u64> {
         if self.room() == 0 {
@@ -36,8 +58,7 @@ impl Peer {
     }
 
     fn room(&self) -> usize {
-        let bytes: usize = self.inflight.values().map(|sent| sent.bytes).sum();
-        if bytes >= limits::PEER_WINDOW_BYTES {
+        if self.inflight.weight() >= limits::PEER_WINDOW_BYTES {
             return 0;
         }
         limits::PEER_WINDOW_ENVELOPES.saturating_sub(self.inflight.len())
@@ -46,9 +67,12 @@ impl Peer {
 
 impl Core {
     /// An envelope for a peer is on disk.
-    pub(crate) fn note_queued(&mut self, node: &NodeId, _lsn: u64) {
+    pub(crate) fn note_queued(&mut self, node: &NodeId, fresh: Fresh) {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.queued += 1;
+            if peer.is_caught_up() {
+                peer.fresh.push(fresh);
+            }
         }
         self.batch.peer_rows.insert(*node);
         self.batch.peers.insert(*node);
@@ -66,8 +90,9 @@ impl Core {
         }
         self.pump_statements(node, txn)?;
         self.send_again(node, txn)?;
+        self.send_fresh(node);
         let mut turn = TURN_ROWS;
-        while let Some(peer) = self.peers.get(node) {
+        while let Some(peer) = self.peers.get(node).filter(|peer| !peer.is_caught_up()) {
             let max = peer.room().min(PUMP_ROWS).min(turn);
             if max == 0 || peer.paused_until_ms > self.now_ms {
                 break;
@@ -84,30 +109,58 @@ impl Core {
                 }
             }
             if is_last {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.caught_up = Some(peer.cursor);
+                }
                 break;
             }
         }
         self.pump_audit(node, txn)
     }
 
-    fn send_row(&mut self, node: &NodeId, lsn: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let row: OutboxRow = schema::decode(bytes)?;
-        let head: EnvelopeHead = schema::decode(&row.head)?;
-        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-        let Some(link) = peer.link else { return Ok(()) };
-        if head.header.expires_ms <= self.now_ms || peer.inflight.contains_key(&row.eid) {
-            return Ok(());
+    /// Sends what this batch has written, if nothing older waits.
+    fn send_fresh(&mut self, node: &NodeId) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let fresh = core::mem::take(&mut peer.fresh);
+        if !peer.is_caught_up() {
+            return;
         }
-        let (bytes, at_ms) = (row.head.len() + row.shared.len(), self.now_ms);
-        peer.inflight.insert(row.eid, Sent { lsn, bytes, at_ms });
+        for envelope in fresh {
+            let Some(peer) = self.peers.get_mut(node) else { return };
+            if peer.room() == 0 || peer.paused_until_ms > self.now_ms {
+                peer.fall_behind();
+                return;
+            }
+            peer.cursor = envelope.lsn + 1;
+            peer.caught_up = Some(peer.cursor);
+            self.send_envelope(node, envelope);
+        }
+    }
+
+    fn send_row(&mut self, node: &NodeId, lsn: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let OutboxRow { eid, head, shared } = schema::decode(bytes)?;
+        let head_bytes = head.len();
+        let head = schema::decode(&head)?;
+        self.send_envelope(node, Fresh { lsn, eid, head, head_bytes, shared });
+        Ok(())
+    }
+
+    fn send_envelope(&mut self, node: &NodeId, envelope: Fresh) {
+        let Fresh { lsn, eid, head, head_bytes, shared } = envelope;
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(link) = peer.link else { return };
+        if head.header.expires_ms <= self.now_ms || peer.inflight.contains(&eid) {
+            return;
+        }
+        let at_ms = self.now_ms;
+        peer.inflight.insert(eid, Sent { lsn, at_ms }, head_bytes + shared.len());
         peer.patience.sent(at_ms);
         if lsn > peer.sent {
             peer.sent = lsn;
             self.batch.peer_rows.insert(*node);
         }
         let frame = PeerFrame::Deliver(head);
-        self.effects.push_back(Effect::ToPeer { link, frame, body: row.shared });
-        Ok(())
+        self.effects.push_back(Effect::ToPeer { link, frame, body: shared });
     }
 
     fn send_again(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
@@ -185,6 +238,9 @@ impl Core {
             peer.queued = peer.queued.saturating_sub(1);
             peer.resend.remove(&row.lsn);
             peer.inflight.remove(eid);
+            if row.lsn >= peer.cursor {
+                peer.fall_behind();
+            }
             self.batch.peer_rows.insert(node);
             self.batch.peers.insert(node);
         }

@@ -78,7 +78,7 @@ mod tests {
 
     impl Peer {
         fn is_sent(&mut self, name: u8, at_ms: u64) {
-            self.inflight.insert(Eid([name; 24]), Sent { lsn: name.into(), bytes: 1, at_ms });
+            self.inflight.insert(Eid([name; 24]), Sent { lsn: name.into(), at_ms }, 1);
             self.patience.sent(at_ms);
         }
     }
@@ -100,7 +100,7 @@ mod tests {
         let mut peer = Peer::default();
         peer.is_sent(1, 0);
         peer.is_sent(2, 7_000);
-        peer.statements_inflight.insert(3, 9_000);
+        peer.statements_inflight.insert(3, 9_000, 1);
         peer.inflight.remove(&Eid([1; 24]));
         assert!(!peer.is_owed_too_long(PEER_ANSWER_MS_MAX));
         assert_eq!(peer.patience.deadline(), Some(7_000 + PEER_ANSWER_MS_MAX));

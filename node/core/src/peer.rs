@@ -20,9 +20,11 @@ use crate::{
     audit::Audits,
     effect::{Effect, Observed},
     event::{CheckedHello, LinkId, PeerInput},
+    outbox::Fresh,
     patience::Patience,
     retry::Retry,
     schema::{self, PEERS, PeerRow},
+    window::Window,
 };
 
 /// How long an attempt to reach a peer may take.
@@ -48,7 +50,6 @@ pub(crate) struct Link {
 pub(crate) struct Sent {
     /// Its place in the outbox.
     pub(crate) lsn: u64,
-    pub(crate) bytes: usize,
     pub(crate) at_ms: u64,
 }
 
@@ -68,16 +69,20 @@ pub(crate) struct Peer {
     pub(crate) retry: Retry,
     /// Next row of the outbox to send.
     pub(crate) cursor: u64,
-    /// Envelopes sent and not answered.
-    pub(crate) inflight: BTreeMap<Eid, Sent>,
+    /// The cursor at which nothing more was on disk.
+    pub(crate) caught_up: Option<u64>,
+    /// Rows that were written since then, in this batch.
+    pub(crate) fresh: Vec<Fresh>,
+    /// Envelopes sent and not answered; weighed in bytes.
+    pub(crate) inflight: Window<Eid, Sent>,
     /// Envelopes to send again: lsn → when.
     pub(crate) resend: BTreeMap<u64, u64>,
     /// Nothing new is sent before this time: the peer has no room.
     pub(crate) paused_until_ms: u64,
     /// Next row of the statements to send.
     pub(crate) statements_cursor: u64,
-    /// Rows of statements sent and not answered: row → when.
-    pub(crate) statements_inflight: BTreeMap<u64, u64>,
+    /// Rows of statements sent and not answered: row → when; weighed in statements.
+    pub(crate) statements_inflight: Window<u64, u64>,
     pub(crate) patience: Patience,
     pub(crate) audits: Audits,
     /// One-time pre-keys of own users that it has had.
@@ -105,6 +110,7 @@ impl Peer {
     /// Forgets what belongs to a link that is gone. What was sent and not answered is sent again.
     fn unlink(&mut self) {
         self.link = None;
+        self.fall_behind();
         // Also what was to be sent again later: forgotten here, nobody would come back to it.
         let unanswered = self.inflight.values().map(|sent| sent.lsn);
         let oldest = unanswered.chain(self.resend.keys().copied()).min();

@@ -41,15 +41,15 @@ pub const OUTBOX: Table = Table::new("outbox");
 pub const OUT: Table = Table::new("out");
 /// device ‖ submit id → [`SubmitRow`]: the answer to a repeated submission.
 pub const SUBMITS: Table = Table::new("submits");
-/// lsn → [`BodyRow`]: envelopes for own devices, once each.
+/// lsn → [`BodyRow`]: envelopes for several own devices, and large ones, once each.
 pub const BODIES: Table = Table::new("bodies");
 /// device ‖ lsn → [`InboxRow`].
 pub const INBOX: Table = Table::new("inbox");
 /// eid → [`SeenRow`]: deduplication, way back, and the proofs of what became of each copy.
 pub const SEEN: Table = Table::new("seen");
-/// device ‖ lsn → proof: statements for own devices.
+/// device ‖ lsn → proof: statements for own devices, those with one root in one row.
 pub const NOTES: Table = Table::new("notes");
-/// peer ‖ lsn → proof: statements for other nodes.
+/// peer ‖ lsn → proof: statements for other nodes, those with one root in one row.
 pub const STATEMENTS: Table = Table::new("statements");
 /// node ‖ user name → [`CachedUser`]: enough to write to a user whose node is away.
 pub const USERS: Table = Table::new("users");
@@ -247,6 +247,8 @@ row! {
         eid: Eid,
         /// Which of its targets.
         target: u32,
+        /// The envelope itself, when it is small and for this device alone; else it is in [`BODIES`].
+        body: Option<BodyRow>,
     }
 }
 row! {

@@ -1,8 +1,6 @@
 //! One connection of a device as a state machine: challenge, hello, then frames. Who the device is
 //! and what it may do is decided here; what the frames do is in the files that they are named after.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use tidings_protocol::{
     client_frame::{Goaway, NodeFrame, Ping, Refusable, Refused},
     hello::{Challenge, ClientHello, Mark, Welcome, client_transcript, node_transcript},
@@ -17,9 +15,11 @@ use crate::{
     Core,
     effect::{Effect, Observed},
     event::{ClientInput, ConnId},
+    push::{FreshCopy, Pushed},
     schema::{
         self, ACCOUNTS, AccountRow, DEVICES, DeviceRow, ONE_TIME, OneTimeRow, SUBMITS, SubmitRow,
     },
+    window::Window,
 };
 
 /// What is known of one connection.
@@ -44,12 +44,16 @@ pub(crate) struct Greeted {
     /// The device's mark of the hello, to be written once the device has gone on after our welcome:
     /// a device that was rolled back notices that from the welcome and does not go on.
     pub(crate) mark: Option<Mark>,
-    /// Copies pushed and not acknowledged: lsn → bytes.
-    pub(crate) pushed: BTreeMap<u64, usize>,
+    /// Copies pushed and not acknowledged, by lsn; weighed in bytes.
+    pub(crate) pushed: Window<u64, Pushed>,
     /// Next inbox row to read.
     pub(crate) inbox_cursor: u64,
-    /// Notes sent and not acknowledged.
-    pub(crate) noted: BTreeSet<u64>,
+    /// The cursor at which nothing more was on disk.
+    pub(crate) caught_up: Option<u64>,
+    /// Copies whose rows were written since then, in this batch.
+    pub(crate) fresh: Vec<FreshCopy>,
+    /// Notes sent and not acknowledged, by row; weighed in statements.
+    pub(crate) noted: Window<u64, ()>,
     /// Next note to read.
     pub(crate) notes_cursor: u64,
 }
@@ -231,9 +235,11 @@ impl Core {
             key: row.key,
             is_replaced,
             mark: (!is_replaced).then(|| hello.mine.clone()),
-            pushed: BTreeMap::new(),
+            pushed: Window::default(),
             inbox_cursor: 0,
-            noted: BTreeSet::new(),
+            caught_up: None,
+            fresh: Vec::new(),
+            noted: Window::default(),
             notes_cursor: 0,
         };
         self.sessions.insert(conn, Session::Greeted(Box::new(greeted)));

@@ -22,9 +22,11 @@ use crate::{
     settings::Sabotage,
 };
 
-/// Statements that may be unanswered on one link: each is below 700 bytes.
+/// Rows read at once: a few disk pages, or some hundred kilobytes when every row is full.
+const PUMP_ROWS: usize = 16;
+/// Statements that may be unanswered on one link, but for the last read: each is below 700 bytes.
 const STATEMENTS_INFLIGHT_MAX: usize = 2_048;
-/// Notes that may be unanswered on one connection.
+/// Statements that may be unanswered on one connection, but for the last read.
 const NOTES_INFLIGHT_MAX: usize = 512;
 /// Bytes of proofs in one frame.
 const PROOFS_BYTES_MAX: usize = 48 * 1024;
@@ -94,7 +96,8 @@ impl Core {
         if statement.claim == Claim::Closed {
             Ok(())
         } else {
-            self.put_note(&row.account, proof, txn)
+            self.put_note(row.account, proof.clone());
+            Ok(())
         }
     }
 
@@ -135,25 +138,31 @@ impl Core {
         loop {
             let Some(peer) = self.peers.get(node) else { return Ok(()) };
             let Some(link) = peer.link else { return Ok(()) };
-            let room = STATEMENTS_INFLIGHT_MAX.saturating_sub(peer.statements_inflight.len());
-            let max = room.min(limits::STATEMENTS_PER_FRAME_MAX);
-            if max == 0 {
+            if peer.statements_inflight.weight() >= STATEMENTS_INFLIGHT_MAX {
                 return Ok(());
             }
             let (number, cursor) = (peer.number, peer.statements_cursor);
-            let rows = range_from(txn, STATEMENTS, &number.to_be_bytes(), cursor, max)?;
-            let Some((numbers, proofs)) = pack(&rows, |_| 0)? else { return Ok(()) };
-            if self.is_sabotaged(Sabotage::ForgetStatementOnSend) {
-                for lsn in &numbers {
-                    txn.delete(STATEMENTS, &peer_key(number, *lsn))?;
+            let rows = range_from(txn, STATEMENTS, &number.to_be_bytes(), cursor, PUMP_ROWS)?;
+            let is_last = rows.len() < PUMP_ROWS;
+            for Packed { rows, proofs } in pack(&rows, |_| 0)? {
+                if self.is_sabotaged(Sabotage::ForgetStatementOnSend) {
+                    for (lsn, _) in &rows {
+                        txn.delete(STATEMENTS, &peer_key(number, *lsn))?;
+                    }
                 }
+                let at_ms = self.now_ms;
+                let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+                for (lsn, statements) in &rows {
+                    peer.statements_inflight.insert(*lsn, at_ms, *statements);
+                    peer.statements_cursor = lsn + 1;
+                }
+                peer.patience.sent(at_ms);
+                let rows = rows.into_iter().map(|(lsn, _)| lsn).collect();
+                self.tell_peer(link, PeerFrame::Statements(Statements { rows, proofs }));
             }
-            let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-            peer.statements_cursor = numbers.last().map_or(cursor, |last| last + 1);
-            let at_ms = self.now_ms;
-            peer.statements_inflight.extend(numbers.iter().map(|lsn| (*lsn, at_ms)));
-            peer.patience.sent(at_ms);
-            self.tell_peer(link, PeerFrame::Statements(Statements { rows: numbers, proofs }));
+            if is_last {
+                return Ok(());
+            }
         }
     }
 
@@ -186,37 +195,44 @@ impl Core {
     ) -> Result<(), StoreError> {
         loop {
             let Some(greeted) = self.greeted(conn) else { return Ok(()) };
-            let room = NOTES_INFLIGHT_MAX.saturating_sub(greeted.noted.len());
-            let max = room.min(limits::STATEMENTS_PER_FRAME_MAX);
-            if max == 0 {
+            if greeted.noted.weight() >= NOTES_INFLIGHT_MAX {
                 return Ok(());
             }
             let cursor = greeted.notes_cursor;
-            let rows = range_from(txn, NOTES, device.as_bytes(), cursor, max)?;
-            let mut named = BTreeMap::new();
-            let packed = pack(&rows, |proof| self.name_signer(proof, &mut named))?;
-            let Some((notes, proofs)) = packed else { return Ok(()) };
-            let delegations = named.into_values().collect();
-            let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
-            greeted.notes_cursor = notes.last().map_or(cursor, |last| last + 1);
-            greeted.noted.extend(&notes);
-            self.tell_client(conn, NodeFrame::Notes(Notes { notes, proofs, delegations }));
+            let rows = range_from(txn, NOTES, device.as_bytes(), cursor, PUMP_ROWS)?;
+            let is_last = rows.len() < PUMP_ROWS;
+            for Packed { rows, proofs } in pack(&rows, |proof| self.delegation_bytes(proof))? {
+                let delegations = self.delegations_of(&proofs);
+                let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
+                for (lsn, statements) in &rows {
+                    greeted.noted.insert(*lsn, (), *statements);
+                    greeted.notes_cursor = lsn + 1;
+                }
+                let notes = rows.into_iter().map(|(lsn, _)| lsn).collect();
+                self.tell_client(conn, NodeFrame::Notes(Notes { notes, proofs, delegations }));
+            }
+            if is_last {
+                return Ok(());
+            }
         }
     }
 
-    /// Adds what shows that another node's root key appointed the key under a proof, if that is known.
-    /// The bytes that it takes.
-    fn name_signer(
-        &self,
-        proof: &Proof,
-        named: &mut BTreeMap<NodeId, Signed<Delegation>>,
-    ) -> usize {
-        let Some(node) = proof.claimed_node().filter(|node| *node != self.node) else { return 0 };
-        let known = self.peers.get(&node).and_then(|peer| peer.descriptor.as_ref());
-        let Some((descriptor, _)) = known.filter(|_| !named.contains_key(&node)) else { return 0 };
-        let bytes = descriptor.delegation.signed_bytes().len() + 80;
-        named.insert(node, descriptor.delegation.clone());
-        bytes
+    /// What shows that another node's root key appointed the key under a proof, if that is known.
+    fn delegation_of(&self, proof: &Proof) -> Option<(NodeId, &Signed<Delegation>)> {
+        let node = proof.claimed_node().filter(|node| *node != self.node)?;
+        let (descriptor, _) = self.peers.get(&node)?.descriptor.as_ref()?;
+        Some((node, &descriptor.delegation))
+    }
+
+    fn delegation_bytes(&self, proof: &Proof) -> usize {
+        self.delegation_of(proof).map_or(0, |(_, signed)| signed.signed_bytes().len() + 80)
+    }
+
+    /// One for each node that signed.
+    fn delegations_of(&self, proofs: &[Proof]) -> Vec<Signed<Delegation>> {
+        let known: BTreeMap<_, _> =
+            proofs.iter().filter_map(|proof| self.delegation_of(proof)).collect();
+        known.into_values().cloned().collect()
     }
 
     pub(crate) fn on_noted(
@@ -228,7 +244,7 @@ impl Core {
         let Some(greeted) = self.greeted_mut(conn) else { return Ok(()) };
         let device = greeted.device;
         let known: Vec<u64> =
-            noted.notes.into_iter().filter(|note| greeted.noted.remove(note)).collect();
+            noted.notes.into_iter().filter(|n| greeted.noted.remove(n).is_some()).collect();
         self.batch.marks.insert(device, noted.mine);
         for note in known {
             txn.delete(NOTES, &device_key(&device, note))?;
@@ -250,26 +266,43 @@ impl Core {
     }
 }
 
-/// Numbers of rows, and the proofs in them.
-type Packed = (Vec<u64>, Vec<Proof>);
+/// What goes into one frame.
+#[derive(Default)]
+struct Packed {
+    /// Numbers of rows, with the statements in each.
+    rows: Vec<(u64, usize)>,
+    /// The proofs in them, merged.
+    proofs: Vec<Proof>,
+}
 
-/// Numbers and merged proofs of as many rows as fit into a frame; `None` for no rows. `beside` says
-/// how many bytes must go along with a proof.
+/// Rows in as many frames as they need. `beside` says how many bytes may have to go along with a
+/// proof.
 fn pack(
     rows: &[tidings_store::Row],
-    mut beside: impl FnMut(&Proof) -> usize,
-) -> Result<Option<Packed>, StoreError> {
-    let mut numbers = Vec::with_capacity(rows.len());
-    let mut proofs = Vec::with_capacity(rows.len());
-    let mut bytes = 0;
+    beside: impl Fn(&Proof) -> usize,
+) -> Result<Vec<Packed>, StoreError> {
+    let mut frames = Vec::new();
+    let mut frame = Packed::default();
+    let (mut bytes, mut statements) = (0, 0);
     for (key, value) in rows {
         let proof = schema::decode::<Proof>(value)?;
-        bytes += value.len() + 16 + beside(&proof);
-        if bytes > PROOFS_BYTES_MAX && !numbers.is_empty() {
-            break;
+        let more = value.len() + 16 + beside(&proof);
+        let is_full = bytes + more > PROOFS_BYTES_MAX
+            || statements + proof.leaves.len() > limits::STATEMENTS_PER_FRAME_MAX;
+        if is_full && !frame.rows.is_empty() {
+            frames.push(core::mem::take(&mut frame));
+            (bytes, statements) = (0, 0);
         }
-        numbers.push(lsn_of(key));
-        proofs.push(proof);
+        bytes += more;
+        statements += proof.leaves.len();
+        frame.rows.push((lsn_of(key), proof.leaves.len()));
+        frame.proofs.push(proof);
     }
-    Ok((!numbers.is_empty()).then(|| (numbers, Proof::merge(proofs))))
+    if !frame.rows.is_empty() {
+        frames.push(frame);
+    }
+    for frame in &mut frames {
+        frame.proofs = Proof::merge(core::mem::take(&mut frame.proofs));
+    }
+    Ok(frames)
 }

@@ -17,6 +17,7 @@ use crate::{
     event::{ConnId, PreparedEnvelope},
     expiry::has_short_life,
     inbox::Hop,
+    outbox::Fresh,
     schema::{
         self, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SUBMITS, SubmitRow,
         expiry_key, peer_key, submit_key,
@@ -139,11 +140,10 @@ impl Core {
         let destination: NodeId = envelope.head.header.destination;
         let peer = self.peer_number(&destination, txn)?;
         let lsn = self.next_lsn(txn);
-        let row = OutboxRow {
-            eid: envelope.eid,
-            head: codec::encode(&envelope.head).into(),
-            shared: envelope.shared.clone(),
-        };
+        let head = codec::encode(&envelope.head);
+        let head_bytes = head.len();
+        let row =
+            OutboxRow { eid: envelope.eid, head: head.into(), shared: envelope.shared.clone() };
         schema::put(txn, OUTBOX, &peer_key(peer, lsn), &row)?;
         let devices: Vec<Option<DeviceId>> =
             envelope.head.targets.iter().map(tidings_protocol::envelope::Target::device).collect();
@@ -167,7 +167,14 @@ impl Core {
             let key = expiry_key(header.expires_ms, ExpiryKind::Out, &envelope.eid);
             txn.put(EXPIRY, &key, &[])?;
         }
-        self.note_queued(&destination, lsn);
+        let fresh = Fresh {
+            lsn,
+            eid: envelope.eid,
+            head: envelope.head.clone(),
+            head_bytes,
+            shared: envelope.shared.clone(),
+        };
+        self.note_queued(&destination, fresh);
         Ok(())
     }
 }

@@ -8,10 +8,10 @@ use tidings_store::{StoreError, Txn, prefix_end};
 
 use crate::schema::INBOX;
 
-/// Rows that one step reads: about two milliseconds of work.
-const STEP_ROWS: usize = 4_096;
+/// Rows that one step reads: some milliseconds of work, and a megabyte of small texts.
+const STEP_ROWS: usize = 2_048;
 /// Pause between two steps, which leaves the writer to the messages: 100,000 rows take a second.
-const STEP_MS: u64 = 40;
+const STEP_MS: u64 = 20;
 /// Behind every key of the inbox.
 const END: [u8; 64] = [0xff; 64];
 
@@ -130,10 +130,21 @@ impl Tally {
     }
 }
 
+/// Counts in steps, since rows may hold bodies: no more than a step is in memory at a time.
 fn count(device: &DeviceId, max: u64, txn: &dyn Txn) -> Result<u64, StoreError> {
     let max = usize::try_from(max).unwrap_or(usize::MAX);
-    let prefix = device.as_bytes();
-    Ok(txn.range(INBOX, prefix, &prefix_end(prefix), max)?.len() as u64)
+    let (mut from, end) = (device.as_bytes().to_vec(), prefix_end(device.as_bytes()));
+    let mut count = 0;
+    while count < max {
+        let step = STEP_ROWS.min(max - count);
+        let rows = txn.range(INBOX, &from, &end, step)?;
+        count += rows.len();
+        match rows.last() {
+            Some((last, _)) if rows.len() == step => from = [last.as_slice(), &[0]].concat(),
+            Some(_) | None => break,
+        }
+    }
+    Ok(count as u64)
 }
 
 #[cfg(test)]
