@@ -9,7 +9,7 @@ use crate::{
     event::{ClientEffect, MessageRef, ShownMessage, Warning},
     machine::{ClientCore, number},
     rows::{MessageKey, MessageRow, SenderRow, held_key, sender_key},
-    schema::{HELD, MESSAGES, SENDERS},
+    schema::{HELD, MESSAGES, SENDERS, UNREAD},
 };
 
 /// For how long a message waits for the ones before it, while the link is up.
@@ -137,6 +137,9 @@ impl<S: Sealer> ClientCore<S> {
         row.shown = true;
         row.missing = missing;
         self.put(txn, MESSAGES, &key.bytes(), &row)?;
+        if !row.displayed {
+            txn.put(UNREAD, &key.bytes(), &[])?;
+        }
         self.effect(ClientEffect::Show(ShownMessage {
             message,
             device: row.device,

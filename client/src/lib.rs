@@ -11,6 +11,7 @@ mod content_in;
 pub mod crypto;
 mod delegations;
 mod devices;
+pub mod draft;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod event;
@@ -22,6 +23,7 @@ mod link_in;
 mod machine;
 pub mod order;
 mod outbox;
+pub mod pages;
 mod query;
 mod receipts;
 mod repair;
@@ -33,8 +35,10 @@ mod status;
 mod vault;
 
 pub use account::Identity;
+pub use draft::Draft;
 pub use event::{ClientEffect, ClientEvent};
 pub use machine::{ClientCore, OpenClientError, Opening};
+pub use pages::{ConversationView, Direction, PageAt, PageView, Searched};
 pub use query::{MessageView, PeerView, StatusView};
 pub use schema::SCHEMA;
 

@@ -12,7 +12,7 @@ use crate::{
     event::{MessageRef, Peer, Status},
     machine::ClientCore,
     order::{Placed, arrange},
-    rows::{MessageKey, MessageRow, PeerRow, StatusEvent, StatusRow},
+    rows::{MessageKey, MessageRow, PeerKey, PeerRow, StatusEvent, StatusRow},
     schema::{MESSAGES, PEERS, STATUS},
 };
 
@@ -31,6 +31,8 @@ pub struct MessageView {
     pub text: String,
     /// The message that it answers.
     pub reply_to: Option<MsgId>,
+    /// What that message says, when it is here.
+    pub answers: Option<String>,
     /// Unix ms, by the writer's clock.
     pub created_ms: u64,
     /// It was displayed, here or on another own device.
@@ -76,17 +78,18 @@ impl<S: Sealer> ClientCore<S> {
         max: usize,
     ) -> Result<Vec<MessageView>, StoreError> {
         let key = self.vault.peer(peer);
-        let mut rows: Vec<(MessageKey, MessageRow)> = Vec::new();
-        let mut end = prefix_end(&key.0);
-        while rows.len() < max {
-            let Some((at, sealed)) = txn.last(MESSAGES, &key.0, &end)? else { break };
-            let row: MessageRow = self.vault.open(MESSAGES, &at, &sealed)?;
-            if let Some(message) = MessageKey::read(&at).filter(|_| row.shown) {
-                rows.push((message, row));
-            }
-            end = at;
-        }
+        let (mut rows, _) = self.rows_before(txn, &key, prefix_end(&key.0), max)?;
         rows.reverse();
+        self.arranged(txn, peer, rows)
+    }
+
+    /// Messages of a conversation in the order in which they are shown.
+    pub(crate) fn arranged(
+        &self,
+        txn: &dyn Txn,
+        peer: &Peer,
+        rows: Vec<(MessageKey, MessageRow)>,
+    ) -> Result<Vec<MessageView>, StoreError> {
         let placed: Vec<Placed> = rows
             .iter()
             .map(|(key, row)| Placed {
@@ -97,24 +100,57 @@ impl<S: Sealer> ClientCore<S> {
                 created_ms: row.created_ms,
             })
             .collect();
+        let mut rows: Vec<Option<_>> = rows.into_iter().map(Some).collect();
         let mut views = Vec::with_capacity(rows.len());
         for index in arrange(&placed) {
-            let Some((key, row)) = rows.get(index) else { continue };
-            let message = MessageRef { peer: peer.clone(), msg: key.msg, mine: key.mine };
-            let statuses = self.statuses(txn, &message)?;
-            views.push(MessageView {
-                message,
-                device: row.device,
-                sequence: row.sequence,
-                missing: row.missing,
-                text: row.text.text.clone(),
-                reply_to: row.text.reply_to,
-                created_ms: row.created_ms,
-                displayed: row.displayed,
-                statuses: statuses.into_iter().map(|view| (view.device, view.status)).collect(),
-            });
+            let Some((key, row)) = rows.get_mut(index).and_then(Option::take) else { continue };
+            views.push(self.message_view(txn, peer, key, row)?);
         }
         Ok(views)
+    }
+
+    pub(crate) fn message_view(
+        &self,
+        txn: &dyn Txn,
+        peer: &Peer,
+        key: MessageKey,
+        row: MessageRow,
+    ) -> Result<MessageView, StoreError> {
+        let message = MessageRef { peer: peer.clone(), msg: key.msg, mine: key.mine };
+        let statuses = self.statuses(txn, &message)?;
+        let answers = match row.text.reply_to {
+            Some(msg) => self.text_of(txn, key.peer, msg)?,
+            None => None,
+        };
+        Ok(MessageView {
+            message,
+            device: row.device,
+            sequence: row.sequence,
+            missing: row.missing,
+            text: row.text.text,
+            reply_to: row.text.reply_to,
+            answers,
+            created_ms: row.created_ms,
+            displayed: row.displayed,
+            statuses: statuses.into_iter().map(|view| (view.device, view.status)).collect(),
+        })
+    }
+
+    /// What a message of either party says.
+    fn text_of(
+        &self,
+        txn: &dyn Txn,
+        peer: PeerKey,
+        msg: MsgId,
+    ) -> Result<Option<String>, StoreError> {
+        for mine in [false, true] {
+            let key = MessageKey { peer, msg, mine };
+            let row: Option<MessageRow> = self.get(txn, MESSAGES, &key.bytes())?;
+            if let Some(row) = row.filter(|row| row.shown) {
+                return Ok(Some(row.text.text));
+            }
+        }
+        Ok(None)
     }
 
     /// What is known of an own message at each device of its recipient. Empty while it is queued.

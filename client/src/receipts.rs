@@ -16,7 +16,7 @@ use crate::{
     event::{ClientEffect, MessageRef, Warning},
     machine::ClientCore,
     rows::{MessageKey, MessageRow, PeerKey, Work},
-    schema::{MESSAGES, ORPHANS},
+    schema::{MESSAGES, ORPHANS, UNREAD},
     status::Applied,
 };
 
@@ -100,6 +100,7 @@ impl<S: Sealer> ClientCore<S> {
             let Some((eid, copy)) = row.received.filter(|_| !row.displayed) else { continue };
             row.displayed = true;
             self.put(txn, MESSAGES, &key.bytes(), &row)?;
+            txn.delete(UNREAD, &key.bytes())?;
             let statement = Statement {
                 claim: Claim::Read,
                 eid,
@@ -175,6 +176,7 @@ impl<S: Sealer> ClientCore<S> {
             {
                 row.displayed = true;
                 self.put(txn, MESSAGES, &key.bytes(), &row)?;
+                txn.delete(UNREAD, &key.bytes())?;
                 read.push(MessageRef { peer: known.peer(), msg: *msg, mine: false });
             }
         }

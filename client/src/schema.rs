@@ -15,6 +15,10 @@ pub const TAGS: Table = Table::new("tags");
 pub const SENDERS: Table = Table::new("senders");
 /// Peer key ‖ message id ‖ 1 when own → [`crate::rows::MessageRow`]. Grows with time per peer.
 pub const MESSAGES: Table = Table::new("messages");
+/// The same key → nothing, for another's message that was shown and not displayed.
+pub const UNREAD: Table = Table::new("unread");
+/// Peer key → what was begun to write: [`crate::draft::Draft`].
+pub const DRAFTS: Table = Table::new("drafts");
 /// Peer key ‖ message id ‖ device id → what is known there: [`crate::rows::StatusRow`].
 pub const STATUS: Table = Table::new("status");
 /// Number that grows with time → work not yet final: [`crate::rows::OutboxRow`].
@@ -44,6 +48,8 @@ pub const SCHEMA: Schema = Schema {
         TAGS,
         SENDERS,
         MESSAGES,
+        UNREAD,
+        DRAFTS,
         STATUS,
         OUTBOX,
         SEALED,

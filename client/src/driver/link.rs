@@ -30,12 +30,20 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-/// The link is gone, whatever the reason; it is made again.
-pub(super) struct Lost;
+/// The link is gone, and what a person may read about it; it is made again.
+pub(super) struct Lost(pub(super) String);
+
+impl Lost {
+    fn said(error: &impl ToString) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// No link came about; it is tried again, and a person may have to mend something.
 pub(super) struct Unreached {
     pub(super) fault: Option<CertificateFault>,
+    /// What the system says.
+    pub(super) said: String,
 }
 
 /// Without TLS only this machine may be spoken to.
@@ -78,15 +86,15 @@ pub(super) async fn connect(url: String, trust: Trust) -> Result<Socket, Unreach
         .write_buffer_size(BUFFER_BYTES)
         .max_message_size(Some(2 * FRAME_BYTES_MAX))
         .max_frame_size(Some(2 * FRAME_BYTES_MAX));
-    match timeout(
-        CONNECT_TIMEOUT,
-        connect_async_tls_with_config(url, Some(config), true, connector),
-    )
-    .await
-    {
+    let connecting = connect_async_tls_with_config(url, Some(config), true, connector);
+    match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok((socket, _))) => Ok(Socket(socket)),
-        Ok(Err(error)) => Err(Unreached { fault: certificate_fault(&error) }),
-        Err(_) => Err(Unreached { fault: None }),
+        Ok(Err(error)) => {
+            let io = if let tungstenite::Error::Io(io) = &error { Some(io) } else { None };
+            let said = io.map_or_else(|| error.to_string(), ToString::to_string);
+            Err(Unreached { fault: certificate_fault(&error), said })
+        }
+        Err(_) => Err(Unreached { fault: None, said: "no answer".to_owned() }),
     }
 }
 
@@ -117,15 +125,18 @@ impl Socket {
             let bytes = match self.0.next().await {
                 Some(Ok(Message::Binary(bytes))) => bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(Message::Text(_) | Message::Close(_) | Message::Frame(_)) | Err(_))
-                | None => return Err(Lost),
+                Some(Err(error)) => return Err(Lost::said(&error)),
+                Some(Ok(Message::Text(_) | Message::Close(_) | Message::Frame(_))) | None => {
+                    return Err(Lost("the node ended the connection".to_owned()));
+                }
             };
-            let frame = Frame::decode(bytes).map_err(|_| Lost)?;
+            let frame = Frame::decode(bytes).map_err(|error| Lost::said(&error))?;
             if codec::peek_tag(&frame.header).is_some_and(|tag| !NodeFrame::knows_tag(tag)) {
                 // A newer node says something that we need not understand.
                 continue;
             }
-            let header = codec::decode::<NodeFrame>(&frame.header).map_err(|_| Lost)?;
+            let header = codec::decode::<NodeFrame>(&frame.header);
+            let header = header.map_err(|error| Lost::said(&error))?;
             return Ok((header, frame.body));
         }
     }
@@ -134,12 +145,14 @@ impl Socket {
         let write = async {
             for (header, body) in frames {
                 let frame = Frame { header: codec::encode(&header).into(), body };
-                let bytes = frame.encode().map_err(|_| Lost)?;
-                self.0.feed(Message::Binary(bytes)).await.map_err(|_| Lost)?;
+                let bytes = frame.encode().map_err(|error| Lost::said(&error))?;
+                let fed = self.0.feed(Message::Binary(bytes)).await;
+                fed.map_err(|error| Lost::said(&error))?;
             }
-            self.0.flush().await.map_err(|_| Lost)
+            self.0.flush().await.map_err(|error| Lost::said(&error))
         };
-        timeout(WRITE_TIMEOUT, write).await.map_err(|_| Lost)?
+        let written = timeout(WRITE_TIMEOUT, write).await;
+        written.map_err(|_| Lost("the node takes nothing more".to_owned()))?
     }
 }
 

@@ -13,11 +13,15 @@ use thiserror::Error;
 use tidings_store::{
     BootId, OpenError, Opening as StoreOpening, RedbOptions, RedbStore, Store as _, StoreError, Txn,
 };
-use tokio::{sync::mpsc, sync::oneshot, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
 
 use crate::{
     ClientCore, ClientEffect, ClientEvent, Identity, OpenClientError, Opening, SCHEMA,
-    crypto::PqSealer, event::Settings,
+    crypto::PqSealer,
+    event::{CloseWhy, Settings, StopWhy},
 };
 
 pub use trust::{NoCertificate, Trust};
@@ -69,6 +73,33 @@ pub(crate) enum Command {
     Stop,
 }
 
+/// Where the link to the node stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// A connection is being made, or the two sides greet each other.
+    Opening,
+    /// It serves.
+    Up,
+    /// It is down, and made again at this time in Unix ms.
+    Down {
+        /// When.
+        until_ms: u64,
+        /// Why it is down.
+        why: DownWhy,
+    },
+    /// The device is stopped: it is not made again.
+    Stopped(StopWhy),
+}
+
+/// Why a link is down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DownWhy {
+    /// The node cannot be reached, or the connection broke; what the system says of it.
+    Lost(String),
+    /// This side has ended it.
+    Closed(CloseWhy),
+}
+
 /// A device that is open and does not run yet.
 #[derive(Debug)]
 pub struct Driver {
@@ -82,6 +113,7 @@ pub struct Driver {
 pub struct Running {
     handle: Handle,
     effects: mpsc::Receiver<ClientEffect>,
+    link: watch::Receiver<LinkState>,
     tasks: JoinSet<Result<(), DriverError>>,
 }
 
@@ -203,10 +235,12 @@ impl Driver {
         link::check_url(url)?;
         let (commands, events) = mpsc::channel(COMMANDS_MAX);
         let (effects_in, effects) = mpsc::channel(EFFECTS_MAX);
+        let (link_in, link) = watch::channel(LinkState::Opening);
         let mut tasks = JoinSet::new();
         let node = (url.to_owned(), trust.clone());
-        tasks.spawn(run::run(self.core, self.store, node, events, effects_in));
-        Ok(Running { handle: Handle { commands }, effects, tasks })
+        let out = run::Out { effects: effects_in, link: link_in };
+        tasks.spawn(run::run(self.core, self.store, node, events, out));
+        Ok(Running { handle: Handle { commands }, effects, link, tasks })
     }
 }
 
@@ -220,6 +254,12 @@ impl Running {
     /// The next effect; frames to the node are not among them. `None` when the device has ended.
     pub async fn effect(&mut self) -> Option<ClientEffect> {
         self.effects.recv().await
+    }
+
+    /// Where the link stands, now and whenever that changes.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<LinkState> {
+        self.link.clone()
     }
 
     /// A handle that can be given away.

@@ -7,10 +7,13 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tidings_protocol::client_frame::ClientFrame;
 use tidings_store::{RedbStore, Store as _};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 use super::{
-    Command, DriverError, Trust,
+    Command, DownWhy, DriverError, LinkState, Trust,
     link::{Lost, Socket, Unreached, connect},
     now_ms, random,
 };
@@ -50,6 +53,12 @@ enum Woken {
     Time,
 }
 
+/// Where a device says what it asks for and how its link is.
+pub(super) struct Out {
+    pub(super) effects: mpsc::Sender<ClientEffect>,
+    pub(super) link: watch::Sender<LinkState>,
+}
+
 struct Loop {
     core: ClientCore<PqSealer>,
     store: RedbStore,
@@ -59,7 +68,7 @@ struct Loop {
     failures: u32,
     /// What was wrong with the node's certificate at the last attempt, which is said once.
     fault: Option<CertificateFault>,
-    effects: mpsc::Sender<ClientEffect>,
+    out: Out,
     frames: Vec<(ClientFrame, Bytes)>,
     /// A command that was taken while gathering events, and comes next.
     put_by: Option<Command>,
@@ -70,13 +79,13 @@ pub(super) async fn run(
     store: RedbStore,
     (url, trust): (String, Trust),
     mut commands: mpsc::Receiver<Command>,
-    effects: mpsc::Sender<ClientEffect>,
+    out: Out,
 ) -> Result<(), DriverError> {
     let connection = Connection::Pause(0);
     let frames = Vec::new();
     let (failures, fault, put_by) = (0, None, None);
     let mut device =
-        Loop { core, store, url, trust, connection, failures, fault, effects, frames, put_by };
+        Loop { core, store, url, trust, connection, failures, fault, out, frames, put_by };
     loop {
         device.open_when_due();
         let woken = device.wait(&mut commands).await;
@@ -91,6 +100,7 @@ impl Loop {
         if matches!(self.connection, Connection::Pause(at) if at <= now_ms()) {
             let opening = connect(self.url.clone(), self.trust.clone());
             self.connection = Connection::Opening(Box::pin(opening));
+            self.out.link.send_replace(LinkState::Opening);
         }
     }
 
@@ -159,8 +169,8 @@ impl Loop {
                 self.fault = None;
                 events.push(ClientEvent::Connected);
             }
-            Woken::Opened(Err(Unreached { fault })) => {
-                self.pause(0)?;
+            Woken::Opened(Err(Unreached { fault, said })) => {
+                self.pause(0, DownWhy::Lost(said))?;
                 if let Some(fault) = fault
                     && self.fault.replace(fault) != Some(fault)
                 {
@@ -171,8 +181,8 @@ impl Loop {
                 events.push(event);
                 self.more_frames(&mut events)?;
             }
-            Woken::Frame(Err(Lost)) => {
-                self.pause(0)?;
+            Woken::Frame(Err(Lost(said))) => {
+                self.pause(0, DownWhy::Lost(said))?;
                 events.push(ClientEvent::Disconnected);
             }
             Woken::Time => events.push(ClientEvent::Tick),
@@ -188,9 +198,9 @@ impl Loop {
             let Connection::Up(socket) = &mut self.connection else { return Ok(()) };
             match socket.next().now_or_never() {
                 Some(Ok(frame)) => events.push(event(frame)),
-                Some(Err(Lost)) => {
+                Some(Err(Lost(said))) => {
                     events.push(ClientEvent::Disconnected);
-                    return self.pause(0);
+                    return self.pause(0, DownWhy::Lost(said));
                 }
                 None => return Ok(()),
             }
@@ -217,22 +227,25 @@ impl Loop {
                 ClientEffect::ToNode { frame, body } => self.frames.push((frame, body)),
                 ClientEffect::CloseLink(why) => {
                     self.frames.clear();
+                    let down = DownWhy::Closed(why);
                     match why {
-                        CloseWhy::Goaway { after_ms } => self.pause(after_ms)?,
+                        CloseWhy::Goaway { after_ms } => self.pause(after_ms, down)?,
                         CloseWhy::NewDeviceId => self.connection = Connection::Pause(0),
                         CloseWhy::NotOurNode
                         | CloseWhy::Broke
                         | CloseWhy::Silent
-                        | CloseWhy::Refused(_) => self.pause(PAUSE_FIRST_MS)?,
+                        | CloseWhy::Refused(_) => self.pause(PAUSE_FIRST_MS, down)?,
                     }
                     self.tell(ClientEffect::CloseLink(why)).await;
                 }
                 ClientEffect::Stopped(why) => {
                     self.connection = Connection::Never;
+                    self.out.link.send_replace(LinkState::Stopped(why));
                     self.tell(ClientEffect::Stopped(why)).await;
                 }
                 ClientEffect::Linked => {
                     self.failures = 0;
+                    self.out.link.send_replace(LinkState::Up);
                     self.tell(ClientEffect::Linked).await;
                 }
                 other @ (ClientEffect::Joined
@@ -247,26 +260,28 @@ impl Loop {
         }
         let frames = core::mem::take(&mut self.frames);
         if let Connection::Up(socket) = &mut self.connection
-            && socket.send(frames).await.is_err()
+            && let Err(Lost(said)) = socket.send(frames).await
         {
-            self.pause(0)?;
+            self.pause(0, DownWhy::Lost(said))?;
             self.commit(&[ClientEvent::Disconnected])?;
         }
         Ok(())
     }
 
     async fn tell(&mut self, effect: ClientEffect) {
-        if self.effects.send(effect).await.is_err() {
+        if self.out.effects.send(effect).await.is_err() {
             // Nobody reads effects any more; the device goes on for its node's sake.
         }
     }
 
     /// The link is lost: made again after a pause with full jitter.
-    fn pause(&mut self, least_ms: u64) -> Result<(), DriverError> {
+    fn pause(&mut self, least_ms: u64, why: DownWhy) -> Result<(), DriverError> {
         let bound = (PAUSE_FIRST_MS << self.failures.min(6)).min(PAUSE_LAST_MS);
         self.failures = self.failures.saturating_add(1);
         let pause = u64::from_be_bytes(random()?) % bound;
-        self.connection = Connection::Pause(now_ms() + pause.max(least_ms));
+        let until_ms = now_ms() + pause.max(least_ms);
+        self.connection = Connection::Pause(until_ms);
+        self.out.link.send_replace(LinkState::Down { until_ms, why });
         Ok(())
     }
 }
