@@ -21,6 +21,8 @@ mod bench;
 mod binary;
 #[path = "process/canary.rs"]
 mod canary;
+#[path = "process/chat.rs"]
+mod chat;
 #[path = "process/cluster.rs"]
 mod cluster;
 #[path = "process/configuration.rs"]
@@ -45,3 +47,5 @@ mod server;
 mod stop;
 #[path = "process/tls.rs"]
 mod tls;
+#[path = "process/tty.rs"]
+mod tty;

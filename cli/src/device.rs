@@ -113,7 +113,8 @@ pub(crate) fn status_text(status: Status) -> String {
     }
 }
 
-fn close_text(why: CloseWhy) -> Option<String> {
+/// Why the link was ended, where a person can do something about it.
+pub(crate) fn close_text(why: CloseWhy) -> Option<String> {
     match why {
         CloseWhy::NotOurNode => Some("this is another node than yours: check its URL".to_owned()),
         CloseWhy::Broke => Some("the node broke a rule of the protocol: update both".to_owned()),
@@ -146,7 +147,12 @@ pub(crate) const fn fault_text(fault: CertificateFault) -> &'static str {
 }
 
 fn warn(warning: &Warning) {
-    let text = match warning {
+    eprintln!("tidings: {}", warning_text(warning));
+}
+
+/// What a person should read.
+pub(crate) fn warning_text(warning: &Warning) -> String {
+    match warning {
         Warning::KeyChanged(peer) => format!(
             "the account key of {} has changed; what you write to them waits until you have \
              compared safety numbers",
@@ -184,6 +190,5 @@ fn warn(warning: &Warning) {
         }
         Warning::OwnKeysRefused(code) => format!("the node refused your keys: {}", code.advice()),
         Warning::Certificate(fault) => fault_text(*fault).to_owned(),
-    };
-    eprintln!("tidings: {text}");
+    }
 }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tidings_client::driver::{Driver, Place, Trust};
+use tidings_client::driver::{Driver, DriverError, Place, Trust};
 use tidings_client::event::{Peer, Settings};
 pub(crate) use tidings_node::chance::draw;
 use tidings_protocol::address::{Address, Host, UserName};
 use tidings_protocol::id::NodeId;
 use tidings_protocol::limits::MESSAGE_LIFE_MS_MAX;
+use tidings_store::OpenError;
 
 /// Which person is meant.
 #[derive(clap::Args)]
@@ -38,6 +39,7 @@ pub(crate) struct Account {
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     dir: PathBuf,
+    read_receipts: bool,
 }
 
 const ACCOUNT: &str = "account.json";
@@ -50,10 +52,10 @@ const CA: &str = "ca.pem";
 impl HomeFolder {
     pub(crate) fn home(&self) -> anyhow::Result<Home> {
         if let Some(dir) = &self.home {
-            return Ok(Home { dir: dir.clone() });
+            return Ok(Home::at(dir.clone()));
         }
         let user = std::env::home_dir().context("you have no home folder: name one with --home")?;
-        Ok(Home { dir: user.join(".local/share/tidings") })
+        Ok(Home::at(user.join(".local/share/tidings")))
     }
 }
 
@@ -86,6 +88,15 @@ pub(crate) fn address(peer: &Peer) -> String {
 }
 
 impl Home {
+    const fn at(dir: PathBuf) -> Self {
+        Self { dir, read_receipts: true }
+    }
+
+    /// The same, and others do not learn what is displayed.
+    pub(crate) fn without_receipts(self) -> Self {
+        Self { read_receipts: false, ..self }
+    }
+
     /// Which account this home is, if it is one.
     pub(crate) fn account(&self) -> anyhow::Result<Option<Account>> {
         let path = self.dir.join(ACCOUNT);
@@ -114,9 +125,13 @@ impl Home {
 
     pub(crate) fn open_device(&self, account: &Account) -> anyhow::Result<Driver> {
         let place = self.place(account, self.read_key()?)?;
-        Driver::open(&place).with_context(|| {
-            format!("opening {}; does another `tidings` use it?", self.dir.display())
-        })
+        match Driver::open(&place) {
+            Err(DriverError::Open(OpenError::Locked { .. })) => bail!(
+                "another `tidings` command uses {}: go on there, or end it and run this again",
+                self.dir.display()
+            ),
+            opened => opened.with_context(|| format!("opening {}", self.dir.display())),
+        }
     }
 
     /// Makes a device of a new account.
@@ -165,8 +180,12 @@ impl Home {
 
     fn place(&self, account: &Account, store_key: [u8; 32]) -> anyhow::Result<Place> {
         let Peer { node, name } = account.peer()?;
-        let settings =
-            Settings { node, name, read_receipts: true, message_life_ms: MESSAGE_LIFE_MS_MAX };
+        let settings = Settings {
+            node,
+            name,
+            read_receipts: self.read_receipts,
+            message_life_ms: MESSAGE_LIFE_MS_MAX,
+        };
         Ok(Place { path: self.dir.join(STORE), store_key, settings })
     }
 
@@ -246,7 +265,7 @@ mod tests {
     #[test]
     fn a_home_is_made_once_and_opened_again() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home { dir: folder.path().join("alice") };
+        let home = Home::at(folder.path().join("alice"));
         assert!(home.open().is_err());
         let node = NodeId([1; 32]).to_text();
         let account = Account { node, name: "alice".to_owned(), url: "ws://localhost".to_owned() };

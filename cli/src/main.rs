@@ -10,6 +10,7 @@
 
 mod admin;
 mod bench;
+mod chat;
 mod demo;
 mod device;
 mod exit;
@@ -48,6 +49,7 @@ enum Command {
     Invite(invite::Args),
     Admin(admin::Args),
     Join(join::Args),
+    Chat(chat::Args),
     Send(send::Args),
     Inbox(inbox::Args),
     Status(status::Args),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Invite(args) => invite::run(&args),
         Command::Admin(args) => admin::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Inbox(args) => inbox::run(&args),
         Command::Status(args) => status::run(&args),

@@ -51,18 +51,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         println!("waiting: nothing is proved yet");
     }
     for view in &statuses {
-        println!("device {}: {}", view.device, status_text(view.status));
-        for event in &view.events {
-            let claim = event.claim.map_or("Queued", |claim| claim.name());
-            let by = match (event.node, event.key) {
-                (Some(node), _) => format!("node {}", node.to_text()),
-                (None, Some(_)) => "that device".to_owned(),
-                (None, None) => "this device".to_owned(),
-            };
-            println!("  {claim}, {}, by {by}", show::relative(Some(event.at_ms)));
+        for line in describe(view, |at_ms| show::relative(Some(at_ms))) {
+            println!("{line}");
         }
     }
     Ok(())
+}
+
+/// What is known at one device: where it stands, then who said what, indented. `when` says a time in
+/// Unix ms.
+pub(crate) fn describe(view: &StatusView, when: impl Fn(u64) -> String) -> Vec<String> {
+    let mut lines = vec![format!("device {}: {}", view.device, status_text(view.status))];
+    for event in &view.events {
+        let claim = event.claim.map_or("Queued", |claim| claim.name());
+        let by = match (event.node, event.key) {
+            (Some(node), _) => format!("node {}", node.to_text()),
+            (None, Some(_)) => "that device".to_owned(),
+            (None, None) => "this device".to_owned(),
+        };
+        lines.push(format!("  {claim}, {}, by {by}", when(event.at_ms)));
+    }
+    lines
 }
 
 fn device(view: &StatusView) -> Value {

@@ -10,6 +10,10 @@ use std::{
 use serde_json::Value;
 use tokio::process::Command;
 
+/// What the environment can say to the binary.
+pub(crate) const SETTINGS: [&str; 4] =
+    ["TIDINGS_DATA", "TIDINGS_HOME", "TIDINGS_LOG", "TIDINGS_FAILPOINT"];
+
 /// What a command said and how it ended.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -49,7 +53,7 @@ pub(crate) fn path() -> &'static Path {
 pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(path());
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    for name in ["TIDINGS_DATA", "TIDINGS_HOME", "TIDINGS_LOG", "TIDINGS_FAILPOINT"] {
+    for name in SETTINGS {
         command.env_remove(name);
     }
     command

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long one thing may take, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a whole test may take.
 const TEST: Duration = Duration::from_secs(300);
 
