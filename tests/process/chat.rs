@@ -14,6 +14,7 @@ const ENTER: &str = "\r";
 const ESCAPE: &str = "\x1b";
 const F1: &str = "\x1bOP";
 const CTRL_F: &str = "\x06";
+const CTRL_L: &str = "\x0c";
 const CTRL_N: &str = "\x0e";
 const CTRL_Q: &str = "\x11";
 /// Light blue, of sixteen colours.
@@ -144,6 +145,21 @@ fn one_command_has_a_home_and_what_was_begun_is_kept() {
         alice.ended().await;
         let piped = binary::run(&["chat", "--home", &town.alice]).await;
         assert!(piped.err.contains("a chat needs a terminal"), "{piped:?}");
+        town.end().await;
+    });
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_and_is_read_on_it() {
+    test(async |dir| {
+        let town = Town::start(dir).await;
+        let args = ["chat", "--home", &town.alice];
+        let env = [("TIDINGS_FAILPOINT", "chat_redraw"), ("RUST_BACKTRACE", "0")];
+        let mut alice = Tty::start_with("alice", WINDOW, &args, &env);
+        alice.shows("● connected").await;
+        alice.keys(CTRL_L).await;
+        let said = alice.ended_with(101).await;
+        assert!(said.iter().any(|row| row.contains("asked for this panic")), "{said:?}");
         town.end().await;
     });
 }

@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     num::NonZeroU16,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -21,6 +22,8 @@ use crate::{binary, cluster::in_time};
 pub(crate) struct Tty {
     name: &'static str,
     keys: OwnedWritePty,
+    /// The terminal's own side of the line, to ask how it is set.
+    line: OwnedFd,
     parser: Arc<Mutex<vt100::Parser>>,
     /// Grows with whatever comes; closed when the command has closed the terminal.
     news: watch::Receiver<u64>,
@@ -39,21 +42,33 @@ impl Tty {
         [rows, columns]: [u16; 2],
         args: &[S],
     ) -> Self {
+        Self::start_with(name, [rows, columns], args, &[])
+    }
+
+    /// The same with an environment.
+    pub(crate) fn start_with<S: AsRef<OsStr>>(
+        name: &'static str,
+        [rows, columns]: [u16; 2],
+        args: &[S],
+        env: &[(&str, &str)],
+    ) -> Self {
         let (pty, pts) = pty_process::open().expect("a terminal");
         pty.resize(Size::new(rows, columns)).expect("a size");
         let mut command = pty_process::Command::new(binary::path()).args(args).kill_on_drop(true);
         for name in binary::SETTINGS.iter().chain(&["NO_COLOR"]) {
             command = command.env_remove(name);
         }
-        let command = command.env("TERM", "xterm-256color").env("TZ", "UTC");
+        let command =
+            command.env("TERM", "xterm-256color").env("TZ", "UTC").envs(env.iter().copied());
         let child = command.spawn(pts).expect("starting a command on a terminal");
+        let line = pty.as_fd().try_clone_to_owned().expect("a terminal");
         let (screen, keys) = pty.into_split();
         let [rows, columns] = size(rows, columns);
         let parser = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let (tell, news) = watch::channel(0);
         let mut reader = JoinSet::new();
         reader.spawn(read(screen, Arc::clone(&parser), tell));
-        Self { name, keys, parser, news, reader, child }
+        Self { name, keys, line, parser, news, reader, child }
     }
 
     fn parser(&self) -> MutexGuard<'_, vt100::Parser> {
@@ -125,16 +140,28 @@ impl Tty {
     }
 
     /// Waits until the command has ended well and has given the terminal back as it was.
-    pub(crate) async fn ended(mut self) {
+    pub(crate) async fn ended(self) {
+        let said = self.ended_with(0).await;
+        assert!(said.iter().all(String::is_empty), "{said:?}");
+    }
+
+    /// Waits until the command has ended with a code and has given the terminal back as it was;
+    /// what it has left there.
+    pub(crate) async fn ended_with(mut self, code: i32) -> Vec<String> {
         let ended = in_time("a command to end", self.child.wait()).await.expect("waiting");
         in_time("the end of its screen", self.reader.join_next()).await;
-        assert!(ended.success(), "{}: {ended}\n{}", self.name, self.rows().join("\n"));
+        let rows = self.rows();
+        assert_eq!(ended.code(), Some(code), "{}: {ended}\n{}", self.name, rows.join("\n"));
         let parser = self.parser();
         let screen = parser.screen();
         assert!(!screen.alternate_screen(), "the screen is not given back");
         assert!(!screen.hide_cursor(), "the cursor is not given back");
         assert!(!screen.bracketed_paste(), "pasting is not given back");
         assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+        let modes = rustix::termios::tcgetattr(&self.line).expect("a terminal").local_modes;
+        let cooked = rustix::termios::LocalModes::ECHO | rustix::termios::LocalModes::ICANON;
+        assert!(modes.contains(cooked), "lines and their echo are not given back: {modes:?}");
+        rows
     }
 }
 

@@ -133,7 +133,10 @@ impl Chat {
 
     fn take_command(&mut self, command: Command) -> anyhow::Result<()> {
         match command {
-            Command::Redraw => self.screen.forget().context("drawing")?,
+            Command::Redraw => {
+                fail_if_asked();
+                self.screen.forget().context("drawing")?;
+            }
             Command::Suspend => self.screen.suspend().context("giving the terminal back")?,
             // What is going to be read anyhow is not read twice.
             Command::LoadList
@@ -164,6 +167,14 @@ impl Chat {
         }
         self.queue.extend(self.model.update(Event::Drawn));
     }
+}
+
+/// A debug build panics when everything is drawn anew and the environment asks for it: to show that
+/// the terminal is given back then too.
+fn fail_if_asked() {
+    let is_asked = cfg!(debug_assertions)
+        && std::env::var_os("TIDINGS_FAILPOINT").is_some_and(|name| name == "chat_redraw");
+    assert!(!is_asked, "the environment asked for this panic");
 }
 
 /// The work in hand, which is over when this returns.
