@@ -33,7 +33,7 @@ pub(crate) const NODE: &[u8] = b"node";
 pub(crate) const PREKEYS: &[u8] = b"prekeys";
 
 /// What a device is opened with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Opening {
     /// What the owner decided.
     pub settings: Settings,
@@ -41,6 +41,12 @@ pub struct Opening {
     pub store_key: [u8; 32],
     /// Fresh randomness; the same seed must never be used twice with one store.
     pub seed: [u8; 32],
+}
+
+impl core::fmt::Debug for Opening {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.debug_struct("Opening").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// One device of one account.

@@ -11,11 +11,12 @@
 #[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
-use support::{TestSealer, World};
+use support::{DAY_MS, TestSealer, World};
 use tidings_client::{
     crypto::{PqSealer, StubSealer},
-    event::Status,
+    event::{Status, Warning},
 };
+use tidings_protocol::client_frame::ClientFrame;
 
 fn send_deliver_read<S: TestSealer>() {
     let mut world = World::<S>::new();
@@ -116,5 +117,26 @@ fn every_tick_is_a_proof_that_verifies_offline() {
         };
         assert_eq!(device, world.devices[bob].core.device_id());
         assert_eq!(name.as_str(), "bob");
+    }
+}
+
+#[test]
+fn a_device_whose_clock_is_wrong_is_served_and_says_so() {
+    for ahead_ms in [3 * 3_600_000, 30 * DAY_MS] {
+        let mut world = World::<StubSealer>::new();
+        world.nodes_ahead_ms = ahead_ms;
+        let (alice, bob) = (world.join("alice", 1), world.join("bob", 2));
+        let message = world.send(alice, bob, "now");
+        world.run();
+        assert_eq!(world.texts(bob), ["now"]);
+        assert_eq!(world.status(alice, &message), [Status::Delivered]);
+        let offset_ms = i64::try_from(ahead_ms).unwrap();
+        assert!(world.devices[alice].warnings.contains(&Warning::Clock { offset_ms }));
+        let sent = world.devices[alice].sent.iter().find_map(|frame| match frame {
+            ClientFrame::Submit(submit) => submit.heads.first(),
+            _ => None,
+        });
+        let created_ms = sent.unwrap().header.created_ms;
+        assert_eq!(created_ms, world.now_ms + ahead_ms, "dated by the node's clock");
     }
 }

@@ -213,3 +213,107 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::event::AdminCommand;
+    use tidings_core::schema::SCHEMA;
+    use tidings_core::settings::Settings;
+    use tidings_protocol::client_frame::InviteSecret;
+    use tidings_protocol::descriptor::Delegation;
+    use tidings_protocol::id::NodeId;
+    use tidings_protocol::key::{SecretKey, X25519Key};
+    use tidings_protocol::signed::Signed;
+    use tidings_store::{BootId, DiskFault, FaultDisk, Opening, RedbOptions};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::p2p::{self, P2pConfig, P2pLimits, TransportSeed};
+    use crate::peer_link::{self, PeerLink};
+
+    fn settings() -> Settings {
+        let (root, operational) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let delegation = Delegation {
+            node: NodeId::of(&root.public()),
+            serial: 1,
+            operational: operational.public(),
+            sealing: X25519Key([3; 32]),
+            custodians: Vec::new(),
+            domains: Vec::new(),
+            not_after_ms: u64::MAX,
+        };
+        Settings::new(operational, Signed::new(&delegation, &root))
+    }
+
+    fn open(disk: &FaultDisk, inputs: mpsc::Receiver<Input>, tasks: &mut JoinSet<()>) -> Loop {
+        let opening = Opening { boot: BootId([4; 16]), incarnation: 5 };
+        let options = RedbOptions::default();
+        let mut store = RedbStore::open_on(disk.backend(), SCHEMA, opening, options).unwrap();
+        let (lineage, now) = (store.lineage().clone(), clock::now_ms());
+        let mut core = None;
+        let opened = store.batch(&mut |txn| {
+            let mut opened = Core::open(settings(), &lineage, [6; 32], now, txn).unwrap();
+            opened.finish(now, txn)?;
+            core = Some(opened);
+            Ok(())
+        });
+        opened.unwrap();
+        let config = P2pConfig {
+            transport_seed: TransportSeed::from_bytes([7; 32]),
+            listen: Vec::new(),
+            announce: Vec::new(),
+            allow_private_addresses: true,
+            limits: P2pLimits::default(),
+        };
+        let (p2p, _) = p2p::start(&config, tasks, peer_link::validator()).unwrap();
+        Loop {
+            core: core.unwrap(),
+            store,
+            inputs,
+            links: Links::new(PeerLink::new(p2p), tokio::sync::watch::channel(0).0),
+            metrics: Arc::new(Metrics::new()),
+            runtime: Handle::current(),
+            turn: Turn::default(),
+        }
+    }
+
+    fn invite(number: u8) -> (Input, oneshot::Receiver<AdminReply>) {
+        let (answer, answered) = oneshot::channel();
+        let secret = InviteSecret([number; 16]);
+        let command = AdminCommand::Invite { secret, uses: 1, life_ms: 1_000 };
+        (Input::Ask { command, answer }, answered)
+    }
+
+    /// I31 for the production loop; the simulator has a loop of its own.
+    #[test]
+    fn a_commit_that_fails_ends_the_loop_and_answers_nobody() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        for fault in [None, Some(DiskFault::DiskFull), Some(DiskFault::SyncError)] {
+            let (disk, mut tasks) = (FaultDisk::new(), JoinSet::new());
+            let (inputs, to_loop) = mpsc::channel(8);
+            let turning = open(&disk, to_loop, &mut tasks);
+            let asked = [1, 2].map(|number| {
+                let (input, answered) = invite(number);
+                inputs.try_send(input).unwrap();
+                answered
+            });
+            inputs.try_send(Input::Stop).unwrap();
+            if let Some(fault) = fault {
+                disk.fail_after(0, fault);
+            }
+            let ended = turning.run();
+            let answers = asked.map(|mut answered| answered.try_recv().ok());
+            match fault {
+                None => {
+                    assert!(ended.is_ok());
+                    assert_eq!(answers, [Some(AdminReply::Done), Some(AdminReply::Done)]);
+                }
+                Some(fault) => {
+                    assert!(ended.is_err(), "{fault:?} is passed over");
+                    assert_eq!(answers, [None, None], "{fault:?} is answered all the same");
+                }
+            }
+        }
+    }
+}

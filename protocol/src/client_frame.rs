@@ -17,7 +17,7 @@ use crate::{
     statement::Proof,
 };
 
-wire_bytes! {
+wire_bytes! { secret
     /// The one-time secret of an invite; the node keeps its hash.
     pub struct InviteSecret([u8; 16]);
 }

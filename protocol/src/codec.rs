@@ -310,6 +310,32 @@ macro_rules! wire_code {
 /// Declares a fixed number of bytes with a meaning; travels as a byte string, prints as hex.
 macro_rules! wire_bytes {
     ($(#[$meta:meta])* pub struct $name:ident([u8; $len:literal]);) => {
+        $crate::codec::wire_bytes!(unprinted $(#[$meta])* pub struct $name([u8; $len]););
+
+        impl core::fmt::Display for $name {
+            fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                out.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+            }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                let hex = data_encoding::HEXLOWER.encode(&self.0);
+                write!(out, concat!(stringify!($name), "({})"), hex.get(..12).unwrap_or(&hex))
+            }
+        }
+    };
+    // A secret that travels: nothing prints it.
+    (secret $(#[$meta:meta])* pub struct $name:ident([u8; $len:literal]);) => {
+        $crate::codec::wire_bytes!(unprinted $(#[$meta])* pub struct $name([u8; $len]););
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                out.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    };
+    (unprinted $(#[$meta:meta])* pub struct $name:ident([u8; $len:literal]);) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $len]);
@@ -336,19 +362,6 @@ macro_rules! wire_bytes {
         }
 
         impl $crate::codec::Field for $name {}
-
-        impl core::fmt::Display for $name {
-            fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                out.write_str(&data_encoding::HEXLOWER.encode(&self.0))
-            }
-        }
-
-        impl core::fmt::Debug for $name {
-            fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                let hex = data_encoding::HEXLOWER.encode(&self.0);
-                write!(out, concat!(stringify!($name), "({})"), hex.get(..12).unwrap_or(&hex))
-            }
-        }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

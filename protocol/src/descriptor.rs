@@ -166,12 +166,8 @@ impl Descriptor {
     /// # Errors
     /// [`DescriptorError`].
     pub fn check(&self, now_ms: u64) -> Result<CheckedDescriptor, DescriptorError> {
-        let node = self.delegation.peek()?.node;
-        let delegation = self.delegation.open(&node.root_key())?;
-        let addresses = self.addresses.open(&delegation.operational)?;
-        if addresses.node != node {
-            return Err(DescriptorError::WrongNode);
-        }
+        let checked = self.check_signatures()?;
+        let CheckedDescriptor { delegation, addresses } = &checked;
         if delegation.not_after_ms <= now_ms || addresses.expires_ms <= now_ms {
             return Err(DescriptorError::Expired);
         }
@@ -179,6 +175,35 @@ impl Descriptor {
         if addresses.expires_ms > now_ms.saturating_add(ahead_ms) {
             return Err(DescriptorError::TooFarAhead);
         }
+        checked.check_counts()?;
+        Ok(checked)
+    }
+
+    /// Checks every signature and size, and no date: for one that was checked when it came and may
+    /// still lead to its node.
+    ///
+    /// # Errors
+    /// [`DescriptorError`].
+    pub fn check_undated(&self) -> Result<CheckedDescriptor, DescriptorError> {
+        let checked = self.check_signatures()?;
+        checked.check_counts()?;
+        Ok(checked)
+    }
+
+    fn check_signatures(&self) -> Result<CheckedDescriptor, DescriptorError> {
+        let node = self.delegation.peek()?.node;
+        let delegation = self.delegation.open(&node.root_key())?;
+        let addresses = self.addresses.open(&delegation.operational)?;
+        if addresses.node != node {
+            return Err(DescriptorError::WrongNode);
+        }
+        Ok(CheckedDescriptor { delegation, addresses })
+    }
+}
+
+impl CheckedDescriptor {
+    fn check_counts(&self) -> Result<(), DescriptorError> {
+        let Self { delegation, addresses } = self;
         let counts = [
             (delegation.custodians.len(), limits::CUSTODIANS_MAX, "custodians"),
             (delegation.domains.len(), limits::DOMAINS_MAX, "domains"),
@@ -191,12 +216,10 @@ impl Descriptor {
         ];
         match counts.into_iter().find(|(count, max, _)| count > max) {
             Some((_, _, what)) => Err(DescriptorError::TooMany { what }),
-            None => Ok(CheckedDescriptor { delegation, addresses }),
+            None => Ok(()),
         }
     }
-}
 
-impl CheckedDescriptor {
     /// The node.
     #[must_use]
     pub const fn node(&self) -> NodeId {

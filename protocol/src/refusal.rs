@@ -11,7 +11,7 @@ wire_code! {
         2 => Quota,
         /// The node stops; connect again.
         3 => Draining,
-        /// The envelope's life is over, or it comes from the future.
+        /// The envelope's life is over.
         4 => Expired,
         /// Larger than allowed.
         5 => TooLarge,

@@ -36,7 +36,7 @@ use tidings_protocol::{
     hello::{Challenge, ClientHello, Mark, Welcome, node_transcript},
     id::{BootId, DeviceId, Eid, NodeId, Nonce, SubmitId},
     key::{Purpose, SecretKey, Signature, X25519Key},
-    limits::PROTOCOL_VERSION,
+    limits::{ADDRESSES_LIFE_MS_MAX, PROTOCOL_VERSION},
     refusal::RefusalCode,
     signed::Signed,
     statement::{Claim, Proof, Reason, Signer, Stance, Statement},
@@ -109,6 +109,8 @@ pub(crate) struct Device<S: Sealer> {
 
 pub(crate) struct World<S: Sealer> {
     pub(crate) now_ms: u64,
+    /// How far the nodes' clocks are ahead of those of the devices.
+    pub(crate) nodes_ahead_ms: u64,
     seed: u8,
     pub(crate) nodes: BTreeMap<NodeId, FakeNode>,
     pub(crate) devices: Vec<Device<S>>,
@@ -213,7 +215,8 @@ fn statement(claim: Claim, eid: Eid, at_ms: u64, reason: Option<Reason>) -> Stat
 impl<S: TestSealer> World<S> {
     pub(crate) fn new() -> Self {
         let nodes = [1, 2].map(FakeNode::new).into_iter().map(|node| (node.id, node)).collect();
-        Self { now_ms: START_MS, seed: 0, nodes, devices: Vec::new(), origins: BTreeMap::new() }
+        let (devices, origins) = (Vec::new(), BTreeMap::new());
+        Self { now_ms: START_MS, nodes_ahead_ms: 0, seed: 0, nodes, devices, origins }
     }
 
     pub(crate) fn node(&self, seed: u8) -> NodeId {

@@ -104,7 +104,7 @@ impl<S: TestSealer> World<S> {
     fn greet(&mut self, index: usize, hello: ClientHello) {
         let device = &self.devices[index];
         let challenge = device.challenge.clone().unwrap();
-        let now_ms = self.now_ms;
+        let now_ms = self.now_ms + self.nodes_ahead_ms;
         let node = self.nodes.get_mut(&device.peer.node).unwrap();
         let Some(lists) = node.lists_of(&hello.device) else {
             let what = Refusable::Link(0);
@@ -119,7 +119,7 @@ impl<S: TestSealer> World<S> {
             serial: 1,
             transports: Vec::new(),
             state: NodeState::Serving,
-            expires_ms: now_ms + DAY_MS,
+            expires_ms: now_ms + ADDRESSES_LIFE_MS_MAX,
         };
         let mut welcome = Welcome {
             descriptor: Descriptor::sign(delegation(node), &addresses, &node.op),

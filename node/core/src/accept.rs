@@ -43,7 +43,7 @@ impl Core {
             Some(RefusalCode::NotAuthorised)
         } else if header.expires_ms <= self.now_ms {
             Some(RefusalCode::Expired)
-        } else if header.created_ms > self.now_ms + limits::CLOCK_SKEW_MS_MAX {
+        } else if self.is_from_the_future(header.created_ms) {
             Some(RefusalCode::Busy)
         } else if self.draining {
             Some(RefusalCode::Draining)

@@ -8,6 +8,7 @@ use crate::{
     effect::{AdminReply, Effect, NodeStatus, PeerStatus, QueueItem},
     event::{AdminCommand, AdminToken},
     schema::{self, OUT, OutRow},
+    settings::Sabotage,
 };
 
 /// Envelopes listed at once.
@@ -96,6 +97,12 @@ impl Core {
     }
 
     fn status(&self, txn: &dyn Txn) -> Result<NodeStatus, StoreError> {
+        let mut multiaddrs = self.own.multiaddrs();
+        if self.is_sabotaged(Sabotage::NameAccounts) {
+            let names = txn.range(schema::ACCOUNTS, &[], &[0xff; 65], QUEUE_ITEMS_MAX)?;
+            let names = names.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+            multiaddrs.extend(names);
+        }
         Ok(NodeStatus {
             node: self.node,
             incarnation: self.stance.incarnation,
@@ -107,7 +114,7 @@ impl Core {
             inbox: self.tally.total(),
             counting: self.tally.is_counting(),
             full: self.is_full_for(crate::Asker::Device),
-            multiaddrs: self.own.multiaddrs(),
+            multiaddrs,
         })
     }
 }

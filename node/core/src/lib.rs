@@ -39,6 +39,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use tidings_protocol::{
     hello::Mark,
     id::{BootId, DeviceId, NodeId},
+    limits,
     signed::OpenSignedError,
     statement::{Signer, Stance},
 };
@@ -241,8 +242,17 @@ impl Core {
         Ok(false)
     }
 
+    /// True for a time that no honest clock can show yet.
+    fn is_from_the_future(&self, created_ms: u64) -> bool {
+        created_ms > self.now_ms + limits::CLOCK_SKEW_MS_MAX
+            && !self.is_sabotaged(Sabotage::TakeFromTheFuture)
+    }
+
     /// True when the disk is too full for more from devices, or five percent earlier from peers.
-    const fn is_full_for(&self, who: Asker) -> bool {
+    fn is_full_for(&self, who: Asker) -> bool {
+        if self.is_sabotaged(Sabotage::TakeWhenFull) {
+            return false;
+        }
         let margin = match who {
             Asker::Device => 0,
             Asker::Peer => 5,

@@ -1,7 +1,7 @@
 //! What a peer leaves unanswered for too long ends its link. One that only keeps its links alive
 //! would else hold what is in flight until it is over. Silence of the link itself is `peer.rs`'s.
 
-use tidings_protocol::{limits, refusal::RefusalCode};
+use tidings_protocol::limits;
 
 use crate::{Core, peer::Peer, settings::Sabotage};
 
@@ -45,8 +45,7 @@ impl Peer {
 }
 
 impl Core {
-    /// Ends the links on which an answer is overdue. What was sent there goes back to the queue, and
-    /// the peer is dialled by a schedule that a greeting alone does not reset.
+    /// Ends the links on which an answer is overdue. What was sent there goes back to the queue.
     pub(crate) fn tick_patience(&mut self) {
         if self.is_sabotaged(Sabotage::EndlessPatience) {
             return self.peers.values_mut().for_each(|peer| peer.patience.unlink());
@@ -54,18 +53,14 @@ impl Core {
         let now_ms = self.now_ms;
         let owing: Vec<_> = self
             .peers
-            .iter_mut()
-            .filter_map(|(node, peer)| {
+            .values_mut()
+            .filter_map(|peer| {
                 let link = peer.link?;
-                peer.is_owed_too_long(now_ms).then_some((*node, link))
+                peer.is_owed_too_long(now_ms).then_some(link)
             })
             .collect();
-        for (node, link) in owing {
-            self.refuse_peer(link, RefusalCode::Busy);
-            let chance = u32::from_be_bytes(self.random());
-            if let Some(peer) = self.peers.get_mut(&node) {
-                peer.retry.unanswered(now_ms, chance);
-            }
+        for link in owing {
+            self.give_up_link(link);
         }
     }
 }

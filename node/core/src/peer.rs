@@ -39,6 +39,8 @@ pub(crate) struct Link {
     transport: Bytes,
     /// The node, once it has greeted.
     pub(crate) node: Option<NodeId>,
+    /// The node has gone on after our greeting, so that it takes us for whom we are.
+    is_mutual: bool,
     /// When something last arrived.
     heard_ms: u64,
     /// When the last keep-alive left.
@@ -136,7 +138,7 @@ impl Core {
                 .descriptor
                 .as_deref()
                 .and_then(|bytes| tidings_protocol::codec::decode::<Descriptor>(bytes).ok())
-                .and_then(|descriptor| descriptor.check(0).ok().map(|c| (descriptor, c)));
+                .and_then(|descriptor| descriptor.check_undated().ok().map(|c| (descriptor, c)));
             let peer = Peer {
                 number: row.number,
                 descriptor,
@@ -155,15 +157,6 @@ impl Core {
         for (node, _) in self.settings.pinned.clone() {
             self.peer_number(&node, txn)?;
         }
-        let wanted: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| {
-                peer.is_wanted() || self.now_ms.saturating_sub(peer.seen_ms) < RECENT_MS
-            })
-            .map(|(node, _)| *node)
-            .collect();
-        self.batch.peers.extend(wanted);
         Ok(())
     }
 
@@ -221,7 +214,8 @@ impl Core {
         };
         self.tell_peer(link, PeerFrame::Hello(hello));
         let (heard_ms, kept_alive_ms) = (self.now_ms, self.now_ms);
-        self.links.insert(link, Link { transport, node: None, heard_ms, kept_alive_ms });
+        let new = Link { transport, node: None, is_mutual: false, heard_ms, kept_alive_ms };
+        self.links.insert(link, new);
     }
 
     /// Descriptors of the nodes that were heard last, for a peer that may need them.
@@ -237,16 +231,35 @@ impl Core {
     }
 
     pub(crate) fn on_peer_closed(&mut self, link: LinkId) {
-        let Some(Link { node, transport, .. }) = self.links.remove(&link) else { return };
+        let Some(Link { node, transport, is_mutual, .. }) = self.links.remove(&link) else {
+            return;
+        };
         let Some(node) = node else { return self.on_ungreeted_closed(&transport) };
         let now_ms = self.now_ms;
-        if let Some(peer) = self.peers.get_mut(&node)
-            && peer.link == Some(link)
-        {
-            peer.unlink();
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.link == Some(link)) else {
+            return;
+        };
+        peer.unlink();
+        if is_mutual {
             // A link that worked and broke is tried again soon, not at once: both sides would.
             peer.retry.next_ms = Some(now_ms + 250);
+        } else {
+            // It greeted and did not want us, or did not do its work.
+            let chance = u32::from_be_bytes(self.random());
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.retry.unanswered(now_ms, chance);
+            }
+            self.fetches.hurry(&node, now_ms);
         }
+    }
+
+    /// Ends a link on which the peer does not do its work. The peer is dialled by a schedule that a
+    /// greeting alone does not reset.
+    pub(crate) fn give_up_link(&mut self, link: LinkId) {
+        if let Some(known) = self.links.get_mut(&link) {
+            known.is_mutual = false;
+        }
+        self.refuse_peer(link, RefusalCode::Busy);
     }
 
     /// A link that broke before its greeting was an attempt that failed.
@@ -264,10 +277,12 @@ impl Core {
         }
     }
 
-    /// Peers to which there is something to say.
+    /// Peers to which there is something to say, or that will have something to say to us: called once
+    /// we can greet.
     pub(crate) fn wake_wanted(&mut self) {
-        let wanted: Vec<NodeId> =
-            self.peers.keys().filter(|node| self.wants(node)).copied().collect();
+        let is_recent = |peer: &Peer| self.now_ms.saturating_sub(peer.seen_ms) < RECENT_MS;
+        let wanted = self.peers.iter().filter(|(node, peer)| self.wants(node) || is_recent(peer));
+        let wanted: Vec<NodeId> = wanted.map(|(node, _)| *node).collect();
         self.batch.peers.extend(wanted);
     }
 
@@ -292,6 +307,7 @@ impl Core {
         let Some(known) = self.links.get_mut(&link) else { return Ok(()) };
         known.heard_ms = now_ms;
         let node = known.node;
+        known.is_mutual |= node.is_some() && !matches!(input, PeerInput::Farewell { .. });
         match (node, input) {
             (None, PeerInput::Hello(hello)) => self.on_peer_hello(link, *hello, txn),
             (None, _) | (Some(_), PeerInput::Hello(_)) => {

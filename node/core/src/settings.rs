@@ -70,4 +70,10 @@ pub enum Sabotage {
     NoSubmitDedup,
     /// A peer that answers nothing keeps its link.
     EndlessPatience,
+    /// Envelopes that say that they were made in the future are taken.
+    TakeFromTheFuture,
+    /// A full disk does not close the door.
+    TakeWhenFull,
+    /// Administrators are told who has an account.
+    NameAccounts,
 }

@@ -36,7 +36,7 @@ fn a_message_walks_there_and_its_tick_walks_back() {
     let head = bob.envelope(acme.id, globex.id, 1);
     alice.submit(&mut acme, head, 1);
     assert!(matches!(acme.next(alice.conn).0, NodeFrame::Accepted(_)));
-    assert_eq!(acme.dials, [globex.id], "an unknown node is looked up");
+    assert_eq!(acme.lookups, [globex.id], "an unknown node is looked up");
     connect(&mut acme, 10, &mut globex, 20);
     assert_eq!(bob.receive(&mut globex), 1);
     settle(&mut acme, &mut globex);
@@ -100,7 +100,7 @@ fn a_peer_that_answers_nothing_loses_its_link_and_gets_everything_on_the_next() 
     acme.wait(249);
     assert_eq!(acme.dials, [], "not at once");
     acme.wait(1_000);
-    assert_eq!(acme.dials, [globex.id]);
+    assert_eq!(acme.lookups, [globex.id], "it may have moved");
     globex.give([Event::PeerClosed { link: LinkId(1) }]);
     acme.to_peer.clear();
     connect(&mut acme, 10, &mut globex, 20);
@@ -260,4 +260,30 @@ fn a_device_that_put_another_in_its_place_may_only_do_so_again() {
         globex.give([Event::ClientClosed { conn }]);
         globex.to_clients.remove(&conn);
     }
+}
+
+#[test]
+fn a_node_that_starts_dials_whom_it_knows_without_the_dht() {
+    let Pair { mut acme, mut globex, globex_disk, .. } = pair();
+    connect(&mut acme, 10, &mut globex, 20);
+    drop(globex);
+    let globex = Node::open(20, &globex_disk, 5);
+    assert_eq!((globex.dials, globex.lookups), (vec![acme.id], vec![]));
+}
+
+#[test]
+fn a_submission_from_the_future_may_be_repeated_and_one_from_the_past_may_not() {
+    let Pair { mut acme, globex, alice, bob, .. } = pair();
+    let (now_ms, skew, life) =
+        (acme.now_ms, limits::CLOCK_SKEW_MS_MAX, limits::MESSAGE_LIFE_MS_MAX);
+    let refused = |acme: &mut Node, created_ms: u64, number: u64| {
+        let mut head = bob.envelope(acme.id, globex.id, number);
+        (head.header.created_ms, head.header.expires_ms) = (created_ms, created_ms + life);
+        alice.submit(acme, head, number);
+        let NodeFrame::Refused(refused) = acme.next(alice.conn).0 else { return None };
+        Some(refused.refusal.code.may_retry())
+    };
+    assert_eq!(refused(&mut acme, now_ms + skew, 1), None, "clocks differ by minutes");
+    assert_eq!(refused(&mut acme, now_ms + skew + 1, 2), Some(true), "a clock was set back");
+    assert_eq!(refused(&mut acme, now_ms - life, 3), Some(false), "its time is over");
 }

@@ -42,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) to_clients: BTreeMap<ConnId, VecDeque<(NodeFrame, Bytes)>>,
     pub(crate) to_peer: VecDeque<Frame>,
     pub(crate) dials: Vec<NodeId>,
+    pub(crate) lookups: Vec<NodeId>,
     pub(crate) closed: Vec<LinkId>,
     pub(crate) replies: Vec<AdminReply>,
 }
@@ -76,10 +77,10 @@ impl Node {
             })
             .unwrap();
         let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
-        let (dials, closed, replies) = (Vec::new(), Vec::new(), Vec::new());
+        let (dials, lookups, closed, replies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (core, now_ms) = (core.unwrap(), NOW_MS);
         let mut node =
-            Self { core, store, id, now_ms, to_clients, to_peer, dials, closed, replies };
+            Self { core, store, id, now_ms, to_clients, to_peer, dials, lookups, closed, replies };
         let peer_id = Bytes::from(vec![seed; 34]);
         node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
         node
@@ -105,7 +106,8 @@ impl Node {
                     let header = codec::encode(&frame).into();
                     self.to_peer.push_back(Frame { header, body });
                 }
-                Effect::Dial { node, .. } | Effect::Lookup { node } => self.dials.push(node),
+                Effect::Dial { node, .. } => self.dials.push(node),
+                Effect::Lookup { node } => self.lookups.push(node),
                 Effect::ClosePeer { link } => self.closed.push(link),
                 Effect::AdminReply { reply, .. } => self.replies.push(reply),
                 Effect::CloseClient { .. } | Effect::Publish { .. } | Effect::Observed(_) => {}
