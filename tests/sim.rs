@@ -6,6 +6,7 @@ use std::thread;
 use tidings_tests::{
     disk::StoreKind,
     options::{Options, Request, SealerKind},
+    oracle::Violation,
     runner::{Outcome, run, run_caught},
     sabotage::Broken,
 };
@@ -75,11 +76,19 @@ fn a_seed_always_gives_the_same_trace() {
 
 /// Each broken rule is seen within so many seeds.
 fn check_broken(name: &str, seeds: u64) {
+    assert!(first_seen(name, seeds).is_some(), "{name} is not seen within {seeds} seeds");
+}
+
+/// Likewise, and first of all by the check that it is there to test.
+fn check_broken_by(name: &str, seeds: u64, id: &str) {
+    let seen = first_seen(name, seeds);
+    assert_eq!(seen.map(|violation| violation.id), Some(id), "{name} within {seeds} seeds");
+}
+
+fn first_seen(name: &str, seeds: u64) -> Option<Violation> {
     let broken = Broken::parse(name);
     assert!(broken.is_some(), "there is no '{name}'");
-    let caught = (0..seeds)
-        .any(|seed| run_caught(Request { broken, ..Request::of(seed) }).violation.is_some());
-    assert!(caught, "{name} is not seen within {seeds} seeds");
+    (0..seeds).find_map(|seed| run_caught(Request { broken, ..Request::of(seed) }).violation)
 }
 
 #[test]
@@ -160,4 +169,29 @@ fn broken_no_resubmission_is_seen() {
 #[test]
 fn broken_no_submit_dedup_is_seen() {
     check_broken("no_submit_dedup", 100);
+}
+
+#[test]
+fn broken_forget_when_restored_is_seen() {
+    check_broken_by("forget_when_restored", 200, "I26");
+}
+
+#[test]
+fn broken_take_from_the_future_is_seen() {
+    check_broken_by("take_from_the_future", 100, "I30");
+}
+
+#[test]
+fn broken_take_when_full_is_seen() {
+    check_broken_by("take_when_full", 100, "I31");
+}
+
+#[test]
+fn broken_go_on_after_failed_commit_is_seen() {
+    check_broken_by("go_on_after_failed_commit", 20, "I31");
+}
+
+#[test]
+fn broken_name_accounts_is_seen() {
+    check_broken_by("name_accounts", 20, "I34");
 }

@@ -131,7 +131,11 @@ impl<S: Sealer> ClientCore<S> {
             sender.last = row.hash.filter(|_| !row.shown);
             sender.msg = Some(key.msg);
         }
-        if row.shown || row.expires_ms <= self.node_time(now_ms) {
+        if row.shown {
+            return Ok(());
+        }
+        if row.expires_ms <= self.node_time(now_ms) {
+            self.counters.expired_unshown += 1;
             return Ok(());
         }
         row.shown = true;

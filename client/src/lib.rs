@@ -53,6 +53,8 @@ pub enum Sabotage {
     AcceptAnyIncarnation,
     /// A rolled-back node is not sent again what it has lost.
     NoResubmission,
+    /// A device that was put back to an older image forgets what it still had to send.
+    ForgetWhenRestored,
 }
 
 impl<S: crypto::Sealer> ClientCore<S> {
@@ -92,6 +94,8 @@ pub struct Counters {
     pub resubmissions: u64,
     /// Times at which the node had no one-time pre-keys left: it was started, or many wrote first.
     pub prekeys_lost: u64,
+    /// Messages whose life was over here before it was their turn to be shown.
+    pub expired_unshown: u64,
     /// Warnings of any kind.
     pub warnings: u64,
 }

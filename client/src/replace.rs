@@ -14,6 +14,7 @@ use tidings_protocol::{
 use tidings_store::{StoreError, Txn, prefix_end};
 
 use crate::{
+    Sabotage,
     account::listed,
     crypto::{DeviceSecrets, Sealer},
     event::{CloseWhy, StopWhy, Warning},
@@ -183,6 +184,10 @@ impl<S: Sealer> ClientCore<S> {
             for (key, sealed) in rows {
                 let mut row: OutboxRow = self.vault.open(OUTBOX, &key, &sealed)?;
                 txn.delete(SEALED, &key)?;
+                if self.is_sabotaged(Sabotage::ForgetWhenRestored) {
+                    txn.delete(OUTBOX, &key)?;
+                    continue;
+                }
                 let Work::Text { msg, only } = &mut row.work else {
                     txn.delete(OUTBOX, &key)?;
                     continue;

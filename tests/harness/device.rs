@@ -13,6 +13,7 @@ use tidings_store::{BootId, OpenError, Opening, Store, StoreError};
 
 use crate::chance::Chance;
 use crate::disk::{SimDisk, SimImage};
+use crate::invariants::secrets::STORE_KEY;
 use crate::options::Request;
 use crate::sabotage::Broken;
 use crate::sealer::AnySealer;
@@ -158,7 +159,7 @@ impl SimDevice {
             .open(tidings_client::schema::SCHEMA, opening)
             .map_err(DeviceStartFailure::Open)?;
         let lineage = store.lineage().clone();
-        let opening = ClientOpening { settings, store_key: [7; 32], seed: self.chance.bytes() };
+        let opening = ClientOpening { settings, store_key: STORE_KEY, seed: self.chance.bytes() };
         let sealer = AnySealer::new(self.request.sealer, self.chance.bytes());
         let create = self.identity_to_create(&opening.settings, now_ms);
         let mut opened = None;

@@ -52,7 +52,8 @@ impl World {
                 self.trace.say(now_ms, || format!("{name} starts"));
                 self.plan_dial(device, 1);
                 self.device_effects(device, true)?;
-                self.i7_statuses_after_a_start(device)
+                self.i7_statuses_after_a_start(device)?;
+                self.i26_device_owes(device)
             }
             Err(DeviceStartFailure::Open(error)) => {
                 self.trace.say(now_ms, || format!("{name} fails to open: {error}"));
@@ -76,7 +77,10 @@ impl World {
         let clock_ms = me.clock_ms(now_ms);
         let events: Vec<ClientEvent> = (0..count).map_while(|_| me.inbox.pop_front()).collect();
         let more = !me.inbox.is_empty();
-        let Some(DeviceProcess { store, core }) = &mut me.process else { return Ok(()) };
+        self.i34_debug_forms(Machine::Device(device), &events)?;
+        let Some(DeviceProcess { store, core }) = &mut self.devices[device].process else {
+            return Ok(());
+        };
         let mut events = Some(events);
         let result = store.batch(&mut |txn| {
             for event in events.take().into_iter().flatten() {
@@ -144,6 +148,7 @@ impl World {
         self.trace.note(now_ms, "device ends", device as u64, &[]);
         let name = self.name(Machine::Device(device));
         self.trace.say(now_ms, || format!("{name} ends"));
+        self.i10_run_ends(device);
         self.devices[device].kill();
         self.drop_links_of(Machine::Device(device));
         if !self.devices[device].start_planned {
@@ -160,6 +165,7 @@ impl World {
         };
         while let Some(effect) = next(self) {
             self.oracle_device_effect(device, &effect)?;
+            self.i34_debug_forms(Machine::Device(device), core::slice::from_ref(&effect))?;
             if leave {
                 self.device_effect(device, effect)?;
             }
@@ -349,6 +355,8 @@ impl World {
 
     fn invite(&mut self, device: usize) {
         let secret = InviteSecret(self.people_chance.bytes());
+        let hex = secret.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.oracle.invites.insert(hex);
         let node = self.devices[device].node;
         let token = AdminToken(device as u64);
         let command = AdminCommand::Invite { secret, uses: 1, life_ms: 86_400_000 };

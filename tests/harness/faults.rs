@@ -32,11 +32,32 @@ pub enum FaultAction {
         /// [`crate::node::SimNode::boot`] when it was told.
         boot: u64,
     },
+    /// The free space of a node's disk, of a hundred bytes, as its shell reports it.
+    Space {
+        /// The node.
+        node: usize,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Administrators ask a node.
+    Ask(usize),
+    /// A node's clock is set.
+    Clock {
+        /// The node.
+        node: usize,
+        /// Own clock minus true time from now on, in ms; absent for what it usually is.
+        offset_ms: Option<i64>,
+    },
     /// A device loses its network.
     Away(usize),
     /// It has it again.
     Back(usize),
 }
+
+/// Free bytes of a hundred on a disk that has room.
+const ROOM_BYTES: u64 = 50;
+/// How far a clock that is set wrong is off: more than any honest envelope may be, up to two hours.
+const WRONG_CLOCK_MS: (u64, u64) = (11 * 60_000, 2 * 3_600_000);
 
 impl World {
     /// Draws all faults that happen at random times.
@@ -76,6 +97,33 @@ impl World {
         for _ in 0..self.options.restores {
             linked = self.plan_restore(linked);
         }
+        for _ in 0..self.options.full_spans {
+            let node = self.fault_chance.index(self.nodes.len());
+            // Below five the door is closed to devices, below ten to peers.
+            let free = self.fault_chance.below(10);
+            let (full, room) =
+                (FaultAction::Space { node, free }, FaultAction::Space { node, free: ROOM_BYTES });
+            self.plan_span(full, room);
+        }
+        for node in 0..if self.options.watched { self.nodes.len() } else { 0 } {
+            self.plan_fault(safety_ms, FaultAction::Ask(node));
+        }
+        for _ in 0..self.options.clock_spans {
+            let node = self.fault_chance.index(self.nodes.len());
+            let off_ms = self.fault_chance.between(WRONG_CLOCK_MS.0, WRONG_CLOCK_MS.1);
+            let off_ms = i64::try_from(off_ms).unwrap_or(0);
+            let offset_ms = Some(if self.fault_chance.happens(500) { off_ms } else { -off_ms });
+            let right = FaultAction::Clock { node, offset_ms: None };
+            self.plan_span(FaultAction::Clock { node, offset_ms }, right);
+        }
+    }
+
+    /// Something begins at a random time and ends at a later one, if the world has not healed before.
+    fn plan_span(&mut self, begin: FaultAction, end: FaultAction) {
+        let begin_ms = self.fault_chance.below(self.options.safety_ms);
+        let for_ms = self.fault_chance.between(1_000, self.options.safety_ms);
+        self.schedule.plan(begin_ms, Action::Fault(begin));
+        self.schedule.plan(begin_ms + for_ms, Action::Fault(end));
     }
 
     /// Says which device it was, if it is one that was linked: only the account's key puts a device in
@@ -186,6 +234,11 @@ impl World {
                     self.kill_node(node);
                 }
             }
+            FaultAction::Space { node, free } => {
+                self.tell_node(node, Event::Disk { free, size: 100 });
+            }
+            FaultAction::Ask(node) => self.ask_node(node),
+            FaultAction::Clock { node, offset_ms } => self.set_clock(node, offset_ms),
             FaultAction::Away(device) => self.device_goes_away(device),
             FaultAction::Back(device) => self.device_comes_back(device),
         }
@@ -197,7 +250,7 @@ impl World {
             Machine::Node(node) => {
                 if let Some(image) = &self.nodes[node].image {
                     self.nodes[node].disk.restore(image);
-                    self.oracle.nodes[node].restored = true;
+                    self.oracle.node_restored(node);
                 }
             }
             Machine::Device(device) => {
@@ -207,6 +260,14 @@ impl World {
                 }
             }
         }
+    }
+
+    fn set_clock(&mut self, node: usize, offset_ms: Option<i64>) {
+        let me = &mut self.nodes[node];
+        me.offset_ms = offset_ms.unwrap_or(me.usual_offset_ms);
+        // What was planned by the clock as it was is void.
+        me.timer_at_ms = None;
+        self.tell_node(node, Event::Tick);
     }
 
     fn kill(&mut self, machine: Machine) {
@@ -226,6 +287,12 @@ impl World {
             self.nodes[node].disk.heal();
             // Its core does not know what was withheld and swallowed around it, and is not told.
             self.nodes[node].lies = false;
+            if self.options.full_spans > 0 {
+                self.tell_node(node, Event::Disk { free: ROOM_BYTES, size: 100 });
+            }
+            if self.options.clock_spans > 0 {
+                self.set_clock(node, None);
+            }
         }
         for device in &mut self.devices {
             device.disk.heal();

@@ -31,6 +31,8 @@ pub struct SimNode {
     pub image: Option<SimImage>,
     /// Own clock minus true time, in ms.
     pub offset_ms: i64,
+    /// The same while nobody has set it wrong.
+    pub usual_offset_ms: i64,
     /// How often it was started. What was planned for an older start is void.
     pub boot: u64,
     /// The running process.
@@ -95,6 +97,7 @@ impl SimNode {
             disk: SimDisk::new(store),
             image: None,
             offset_ms,
+            usual_offset_ms: offset_ms,
             boot: 0,
             process: None,
             inbox: VecDeque::new(),

@@ -101,8 +101,9 @@ impl World {
         let more = !me.inbox.is_empty();
         let early = self.request.broken == Some(Broken::AckBeforeCommit);
         let facts = BatchFacts::of(&events, clock_ms);
+        self.i34_debug_forms(Machine::Node(node), &events)?;
         let drained = events.iter().any(|event| matches!(event, Event::Drain));
-        let Some(Process { store, core }) = &mut me.process else { return Ok(()) };
+        let Some(Process { store, core }) = &mut self.nodes[node].process else { return Ok(()) };
         let mut left_early = Vec::new();
         let mut changes = Vec::new();
         let mut events = Some(events);
@@ -150,7 +151,13 @@ impl World {
 
     /// Only a fault of the disk may fail a batch; the core itself never does.
     fn node_batch_failed(&mut self, node: usize, error: StoreError) -> Result<(), Violation> {
+        self.i34_failed(&error)?;
+        self.i31_a_failed_node_is_silent(node)?;
         if is_disk_fault(&error) {
+            self.i31_a_failed_commit_is_the_end(node)?;
+            if self.request.broken == Some(Broken::GoOnAfterFailedCommit) {
+                return self.node_effects(node);
+            }
             self.kill_node(node);
             return Ok(());
         }
@@ -195,6 +202,7 @@ impl World {
     }
 
     fn node_effect(&mut self, node: usize, effect: Effect) -> Result<(), Violation> {
+        self.i34_debug_forms(Machine::Node(node), core::slice::from_ref(&effect))?;
         match effect {
             Effect::ToClient { conn, frame, body } => {
                 let frame_of = |header: Vec<u8>| Frame { header: header.into(), body };
@@ -229,8 +237,11 @@ impl World {
                 let published = Action::Published { node: self.nodes[node].id, descriptor };
                 self.schedule.plan(in_ms, published);
             }
-            Effect::AdminReply { .. } => {}
-            Effect::Observed(observed) => self.oracle.observed(observed),
+            Effect::AdminReply { reply, .. } => self.i34_answered(&reply)?,
+            Effect::Observed(observed) => {
+                self.i34_counted(observed)?;
+                self.oracle.observed(observed);
+            }
         }
         Ok(())
     }

@@ -120,6 +120,13 @@ pub struct Options {
     pub restores: u64,
     /// Nodes that are told to end, and do so in order.
     pub drains: u64,
+    /// Times at which a node's disk fills up, and has room again later.
+    pub full_spans: u64,
+    /// Times at which a node's clock is set wrong by more than ten minutes, and right again later.
+    pub clock_spans: u64,
+    /// Administrators ask each node now and then, and every event and effect is looked at as a log
+    /// would print it.
+    pub watched: bool,
 }
 
 /// Whose store is silently put back to an older image.
@@ -142,6 +149,9 @@ impl Options {
         let nodes = *chance.pick(&[2, 2, 2, 2, 3, 3, 4, 5]);
         let people = nodes + chance.index(3);
         let slow = chance.happens(200);
+        // Faults that came later have seeds of their own, so that those which once failed stay the
+        // worlds that they were.
+        let is_late = seed % 8 == 7;
         Self {
             nodes,
             people,
@@ -180,6 +190,9 @@ impl Options {
             restores: *chance.pick(&[1, 1, 1, 2]),
             drains: *chance.pick(&[0, 0, 0, 2]),
             mute: chance.happens(250),
+            full_spans: if is_late { *chance.pick(&[0, 2]) } else { 0 },
+            clock_spans: if is_late { *chance.pick(&[0, 1, 2]) } else { 0 },
+            watched: is_late,
         }
     }
 }
@@ -192,7 +205,8 @@ impl fmt::Display for Options {
             "{} nodes, {} people, {} messages in {} s, delay {}-{} ms, batch {}, commit {} ms; \
              crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
              {} lost of 10000 frames; restore {:?} ×{}; {} drains; {} full disks, {} failed syncs; \
-             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}",
+             {} times full, {} times a wrong clock; \
+             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}",
             self.nodes,
             self.people,
             self.messages,
@@ -212,6 +226,8 @@ impl fmt::Display for Options {
             self.drains,
             self.disk_full,
             self.sync_errors,
+            self.full_spans,
+            self.clock_spans,
             self.clock_offset_ms_max,
             self.replays,
             self.absences,
@@ -222,6 +238,7 @@ impl fmt::Display for Options {
             on(self.liar && self.mute, " that answers nothing"),
             on(self.rotate_transports, "; transports rotate"),
             on(self.short_life, "; short lives"),
+            on(self.watched, "; watched"),
         )
     }
 }

@@ -10,6 +10,9 @@ use tidings_core::schema::{OutRow, SeenRow};
 use tidings_protocol::id::{CopyId, DeviceId, Eid, MsgId, NodeId, SubmitId};
 use tidings_protocol::statement::Claim;
 
+use crate::invariants::restores::Owed;
+use crate::network::Machine;
+
 /// Something that must hold and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -94,6 +97,10 @@ pub struct NodeGhost {
     pub restored: bool,
     /// It was told to end, in this run of its process.
     pub draining: bool,
+    /// How full its disk is, in percent, as its shell told this process last.
+    pub full_percent: u64,
+    /// A commit of this process failed.
+    pub has_failed: bool,
 }
 
 /// All that the oracle knows.
@@ -107,6 +114,8 @@ pub struct Oracle {
     pub devices: BTreeMap<DeviceId, usize>,
     /// Devices whose store was put back to an older image.
     pub restored_devices: BTreeSet<usize>,
+    /// What was owed by stores that were put back.
+    pub owed: Owed,
     /// Nodes as they are on disk.
     pub nodes: Vec<NodeGhost>,
     /// Envelopes that devices sent.
@@ -125,6 +134,8 @@ pub struct Oracle {
     pub greeted: BTreeSet<u64>,
     /// See `greeted`.
     pub sent_away: BTreeSet<u64>,
+    /// Secrets of invites, in hex.
+    pub invites: BTreeSet<String>,
     /// Envelopes that a node closed.
     pub closed: BTreeSet<Eid>,
     /// Texts that a failed commit of a device would have composed, with their tokens.
@@ -133,6 +144,9 @@ pub struct Oracle {
     pub maybe_shown: BTreeSet<(DeviceId, MsgId)>,
     /// Their numbers: device, chat, writer.
     pub maybe_numbers: BTreeMap<(DeviceId, Peer, DeviceId), BTreeSet<u64>>,
+    /// Numbers that a device may pass over without a word, because their messages expired there before
+    /// their turn: as many as its runs that have ended counted, less those that it has passed over.
+    pub excused: BTreeMap<usize, i64>,
     /// Highest numbers shown: device, chat, writer.
     pub shown_up_to: BTreeMap<(DeviceId, Peer, DeviceId), u64>,
     /// What each device shows about its account's messages at each device of the recipient.
@@ -197,9 +211,16 @@ impl Oracle {
         self.maybe_numbers.entry(key).or_default().insert(shown.sequence);
     }
 
+    /// A node was put back to an older image.
+    pub fn node_restored(&mut self, node: usize) {
+        self.nodes[node].restored = true;
+        self.owed.pending.insert(Machine::Node(node));
+    }
+
     /// A device was put back to an older image: what it wrote may be lost with it.
     pub fn device_restored(&mut self, device: usize) {
         self.restored_devices.insert(device);
+        self.owed.pending.insert(Machine::Device(device));
         // What it had noted from others may be lost with it, and is told by nobody again.
         let owner = &self.devices;
         self.statuses.retain(|(id, _), _| owner.get(id) != Some(&device));

@@ -9,6 +9,8 @@ use tidings_core::settings::Sabotage;
 pub enum Broken {
     /// Effects leave before the commit that justifies them.
     AckBeforeCommit,
+    /// A node whose commit failed carries out what the batch asked for, and goes on.
+    GoOnAfterFailedCommit,
     /// A rule of the node core.
     Core(Sabotage),
     /// A rule of the client core.
@@ -34,6 +36,11 @@ impl Broken {
         ("tick_by_node", Self::Client(ClientSabotage::TickByNode)),
         ("accept_any_incarnation", Self::Client(ClientSabotage::AcceptAnyIncarnation)),
         ("no_resubmission", Self::Client(ClientSabotage::NoResubmission)),
+        ("forget_when_restored", Self::Client(ClientSabotage::ForgetWhenRestored)),
+        ("take_from_the_future", Self::Core(Sabotage::TakeFromTheFuture)),
+        ("take_when_full", Self::Core(Sabotage::TakeWhenFull)),
+        ("go_on_after_failed_commit", Self::GoOnAfterFailedCommit),
+        ("name_accounts", Self::Core(Sabotage::NameAccounts)),
     ];
 
     /// Its name on the command line.
@@ -53,7 +60,7 @@ impl Broken {
     pub const fn of_core(self) -> Option<Sabotage> {
         match self {
             Self::Core(sabotage) => Some(sabotage),
-            Self::AckBeforeCommit | Self::Client(_) => None,
+            Self::AckBeforeCommit | Self::GoOnAfterFailedCommit | Self::Client(_) => None,
         }
     }
 
@@ -62,7 +69,7 @@ impl Broken {
     pub const fn of_client(self) -> Option<ClientSabotage> {
         match self {
             Self::Client(sabotage) => Some(sabotage),
-            Self::AckBeforeCommit | Self::Core(_) => None,
+            Self::AckBeforeCommit | Self::GoOnAfterFailedCommit | Self::Core(_) => None,
         }
     }
 }

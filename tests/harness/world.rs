@@ -164,8 +164,8 @@ impl World {
             match self.unfinished() {
                 None if quiet_ms >= SETTLED_MS => break,
                 None => quiet_ms += QUIET_CHECK_MS,
-                Some(what) if self.now_ms() >= deadline_ms => {
-                    return Err(self.violated("I35", what));
+                Some((id, what)) if self.now_ms() >= deadline_ms => {
+                    return Err(self.violated(id, what));
                 }
                 Some(_) => quiet_ms = 0,
             }

@@ -28,6 +28,10 @@ pub struct BatchFacts {
     taken: BTreeSet<u64>,
     /// Envelopes that were asked for or that came.
     provoked: Vec<Eid>,
+    /// Envelopes that peers sent.
+    from_peers: BTreeSet<Eid>,
+    /// How full the disk is, in percent, if the shell said so.
+    full_percent: Option<u64>,
 }
 
 impl BatchFacts {
@@ -54,15 +58,38 @@ impl BatchFacts {
                 }
                 Event::Peer { input: PeerInput::Deliver(envelope), .. } => {
                     facts.provoked.push(envelope.eid);
+                    facts.from_peers.insert(envelope.eid);
                 }
                 Event::Peer { input: PeerInput::Statements { checked, .. }, .. } => {
                     let all = checked.iter().flat_map(|checked| &checked.statements);
                     facts.provoked.extend(all.map(|(statement, _)| statement.eid));
                 }
+                Event::Disk { free, size } => {
+                    let used = size.saturating_sub(*free) * 100;
+                    facts.full_percent = Some(used.checked_div(*size).unwrap_or(0));
+                }
                 _ => {}
             }
         }
         facts
+    }
+
+    /// The node's clock, in Unix ms.
+    #[must_use]
+    pub const fn clock_ms(&self) -> u64 {
+        self.clock_ms
+    }
+
+    /// How full the disk is since this batch, in percent; absent when the batch does not say.
+    #[must_use]
+    pub const fn full_percent(&self) -> Option<u64> {
+        self.full_percent
+    }
+
+    /// Whether a peer sent this envelope.
+    #[must_use]
+    pub fn came_from_peer(&self, eid: &Eid) -> bool {
+        self.from_peers.contains(eid)
     }
 }
 
@@ -91,6 +118,8 @@ impl World {
         self.i17_nothing_is_dropped_early(node, facts, &changes)?;
         self.i23_statements_beget_none(node, &changes)?;
         self.i24_only_those_who_may_end_a_copy(node, facts, &changes)?;
+        self.i30_nothing_from_the_future(node, facts, &changes)?;
+        self.i31_full_nodes_take_nothing(node, facts, &changes)?;
         for change in changes {
             let applied = apply(&mut self.oracle.nodes[node], &change);
             applied.map_err(|error| self.violated("rows", error.to_string()))?;
@@ -108,6 +137,7 @@ impl World {
         let read = read_ghost(process.store.as_ref(), &mut ghost);
         ghost.queued = queued;
         self.oracle.nodes[node] = ghost;
+        self.i26_node_owes(node);
         read.map_err(|error| self.violated("rows", error.to_string()))
     }
 

@@ -135,8 +135,9 @@ impl World {
     }
 
     /// I10: for each chat and writing device the numbers that a device shows grow by one; skipped
-    /// ones are counted as missing, and what fills a gap later says that it is late.
-    /// Not checked: devices that were put back to an older image, which forget what they showed.
+    /// ones are counted as missing, and what fills a gap later says that it is late. A short-lived
+    /// message that expires here before its turn is neither shown nor missing: each such one, which
+    /// the device counts, excuses one number. Not told apart: in which chat it was. Not checked: devices that were put back to an older image, which forget what they showed.
     fn i10_numbers_grow(&mut self, id: DeviceId, shown: &ShownMessage) -> Result<(), Violation> {
         let device = self.oracle.devices.get(&id);
         if device.is_some_and(|device| self.oracle.restored_devices.contains(device)) {
@@ -144,13 +145,13 @@ impl World {
         }
         let key = (id, shown.message.peer.clone(), shown.device);
         let last = self.oracle.shown_up_to.get(&key).copied();
-        // Short-lived ones may be here and expired, and what a writer sealed again under a new id was
-        // shown under the old one: they are neither shown now nor missing.
+        // What a writer sealed again under a new id was shown under the old one: it is neither shown
+        // now nor missing.
         let elsewhere = self.shown_under_other_ids(id, shown);
-        let may_expire = self.options.short_life;
+        let excused = self.excused(id);
         if shown.is_late {
             let fits =
-                may_expire || elsewhere > 0 || last.is_some_and(|last| shown.sequence < last);
+                excused > 0 || elsewhere > 0 || last.is_some_and(|last| shown.sequence < last);
             return if fits { Ok(()) } else { Err(self.i10(shown, last)) };
         }
         if let Some(last) = last {
@@ -159,17 +160,40 @@ impl World {
             let doubtful = self.oracle.maybe_numbers.get(&key);
             let doubtful =
                 doubtful.map_or(0, |known| known.range(last..shown.sequence).count() as u64);
-            let least = |skipped: u64| {
-                if may_expire { 0 } else { skipped.saturating_sub(doubtful + elsewhere) }
+            let Some(skipped) = skipped.filter(|skipped| shown.missing <= *skipped) else {
+                return Err(self.i10(shown, last.into()));
             };
-            let fits =
-                skipped.is_some_and(|skipped| (least(skipped)..=skipped).contains(&shown.missing));
-            if !fits {
+            let unsaid = (skipped - shown.missing).saturating_sub(doubtful + elsewhere);
+            if unsaid > excused {
                 return Err(self.i10(shown, last.into()));
             }
+            self.excuse(id, -i64::try_from(unsaid).unwrap_or(i64::MAX));
         }
         self.oracle.shown_up_to.insert(key, shown.sequence);
         Ok(())
+    }
+
+    /// How many numbers a device may still pass over without a word.
+    fn excused(&self, id: DeviceId) -> u64 {
+        let Some(device) = self.oracle.devices.get(&id) else { return 0 };
+        let process = self.devices[*device].process.as_ref();
+        let now = process.map_or(0, |process| process.core.counters().expired_unshown);
+        let before = self.oracle.excused.get(device).copied().unwrap_or(0);
+        now.saturating_add_signed(before)
+    }
+
+    fn excuse(&mut self, id: DeviceId, more: i64) {
+        if let Some(device) = self.oracle.devices.get(&id) {
+            *self.oracle.excused.entry(*device).or_default() += more;
+        }
+    }
+
+    /// A run of a device ends: what it counted goes on to count.
+    pub fn i10_run_ends(&mut self, device: usize) {
+        let process = self.devices[device].process.as_ref();
+        let count = process.map_or(0, |process| process.core.counters().expired_unshown);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        *self.oracle.excused.entry(device).or_default() += count;
     }
 
     /// How many messages of a chat a device was shown by the same writer under its other ids. Each may

@@ -20,7 +20,12 @@ impl World {
     /// not so yet. Not checked: statuses at, and of, a device that was put back
     /// to an older image.
     #[must_use]
-    pub fn unfinished(&self) -> Option<String> {
+    pub fn unfinished(&self) -> Option<(&'static str, String)> {
+        let unpaid = || self.i26_unpaid().map(|what| ("I26", what));
+        self.i35_open().map(|what| ("I35", what)).or_else(unpaid)
+    }
+
+    fn i35_open(&self) -> Option<String> {
         if self.acts_planned > 0 {
             return Some("people are still busy".to_owned());
         }
@@ -63,7 +68,7 @@ impl World {
     /// Whether some node closed an envelope of this device: its sender is not told, by design, so that
     /// the message stays at ✓ until it expires. Believed only after an hour and a half without faults,
     /// so that all else of this device has its time.
-    fn was_closed(&self, device: usize) -> bool {
+    pub(super) fn was_closed(&self, device: usize) -> bool {
         const PATIENCE_MS: u64 = 90 * 60_000;
         if self.now_ms() < self.healed_at_ms + PATIENCE_MS {
             return false;
@@ -94,10 +99,13 @@ impl World {
 
     /// What must hold once everything has ended.
     pub fn check_end(&mut self) -> Result<(), Violation> {
+        self.i30_nothing_expires_by_a_wrong_clock()?;
         self.i2_nothing_is_lost()?;
         self.i6_ticks_are_true_in_the_end()?;
         self.i6_evidence_verifies()?;
         self.i11_i12_order()?;
+        self.i26_envelopes_ended()?;
+        self.i34_end()?;
         self.i25_old_frames_change_nothing()
     }
 
