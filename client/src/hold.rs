@@ -116,14 +116,22 @@ impl<S: Sealer> ClientCore<S> {
         key: MessageKey,
         missing: u64,
         is_late: bool,
-        sender: Option<&mut SenderRow>,
+        mut sender: Option<&mut SenderRow>,
     ) -> Result<(), StoreError> {
+        // What is not shown below cannot say what is missing before it: the next one does.
+        let missing = match &mut sender {
+            Some(sender) => {
+                sender.unsaid += missing;
+                sender.unsaid
+            }
+            None => missing,
+        };
         let Some(mut row) = self.get::<MessageRow>(txn, MESSAGES, &key.bytes())? else {
             return Ok(());
         };
         let Some(peer) = self.peer_row(txn, &key.peer)? else { return Ok(()) };
         let message = MessageRef { peer: peer.peer(), msg: key.msg, mine: key.mine };
-        if let Some(sender) = sender {
+        if let Some(sender) = &mut sender {
             if sender.last.is_some() && row.previous != sender.last && !row.shown {
                 self.warn(Warning::Forked(message.clone()));
             }
@@ -140,6 +148,9 @@ impl<S: Sealer> ClientCore<S> {
         }
         row.shown = true;
         row.missing = missing;
+        if let Some(sender) = sender {
+            sender.unsaid = 0;
+        }
         self.put(txn, MESSAGES, &key.bytes(), &row)?;
         if !row.displayed {
             txn.put(UNREAD, &key.bytes(), &[])?;

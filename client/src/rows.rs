@@ -98,11 +98,13 @@ pub(crate) struct SenderRow {
     pub(crate) last: Option<Hash>,
     /// The message before it.
     pub(crate) msg: Option<MsgId>,
+    /// Messages that are missing and that no shown message says so of yet.
+    pub(crate) unsaid: u64,
 }
 
 impl SenderRow {
     pub(crate) const fn from(next: u64) -> Self {
-        Self { next, last: None, msg: None }
+        Self { next, last: None, msg: None, unsaid: 0 }
     }
 }
 

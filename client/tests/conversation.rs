@@ -16,7 +16,7 @@ use tidings_client::{
     crypto::{PqSealer, StubSealer},
     event::{Status, Warning},
 };
-use tidings_protocol::client_frame::ClientFrame;
+use tidings_protocol::client_frame::{ClientFrame, NodeFrame};
 
 fn send_deliver_read<S: TestSealer>() {
     let mut world = World::<S>::new();
@@ -139,4 +139,34 @@ fn a_device_whose_clock_is_wrong_is_served_and_says_so() {
         let created_ms = sent.unwrap().header.created_ms;
         assert_eq!(created_ms, world.now_ms + ahead_ms, "dated by the node's clock");
     }
+}
+
+#[test]
+fn what_is_missing_is_said_by_the_next_message_that_is_shown() {
+    let mut world = World::<StubSealer>::new();
+    let (alice, bob) = (world.join("alice", 1), world.join("bob", 2));
+    world.send(alice, bob, "one");
+    world.run();
+    let (node, id) = (world.devices[bob].peer.node, world.devices[bob].core.device_id());
+    world.nodes.get_mut(&node).unwrap().hold_inbox = true;
+    world.send(alice, bob, "two");
+    world.send(alice, bob, "three");
+    world.run();
+    // "two" is lost; "three" waits for it at bob's device, and expires there.
+    let inbox = world.nodes.get_mut(&node).unwrap().inbox.get_mut(&id).unwrap();
+    let (deliver, body) = core::mem::take(inbox).into_values().next_back().unwrap();
+    world.nodes.get_mut(&node).unwrap().hold_inbox = false;
+    world.frame(bob, NodeFrame::Deliver(deliver), body);
+    world.disconnect(alice);
+    world.disconnect(bob);
+    world.now_ms += 31 * DAY_MS;
+    world.connect(alice);
+    world.connect(bob);
+    world.run();
+    world.send(alice, bob, "four");
+    world.run();
+    world.wait(5_000);
+    assert_eq!(world.texts(bob), ["one", "four"]);
+    assert_eq!(world.devices[bob].shown[1].missing, 1, "\"two\" is missing, \"three\" came");
+    assert_eq!(world.devices[bob].core.counters().expired_unshown, 1);
 }
