@@ -161,8 +161,8 @@ pub struct Oracle {
     pub handed_out: BTreeMap<(usize, [u8; 32]), u64>,
     /// Serials of addresses that a node signed.
     pub serials: BTreeMap<(NodeId, u64), [u8; 32]>,
-    /// When each node dialled each other one last.
-    pub dialled: BTreeMap<(usize, NodeId), Vec<u64>>,
+    /// When each node dialled each other one last, in each run of its process.
+    pub dialled: BTreeMap<(usize, u64, NodeId), Vec<u64>>,
     /// Envelopes and copies that a liar has heard of.
     overheard: Vec<(Eid, CopyId)>,
     /// How often something worth counting happened.

@@ -248,11 +248,12 @@ impl World {
     }
 
     /// I22: a node probes a peer that it cannot reach at a pace that does not depend on how much
-    /// waits for it: not more than 40 times a minute. Checked on each dial.
+    /// waits for it: not more than 40 times a minute. Checked on each dial, within one run of the
+    /// process: one that ends and starts again and again dials at each start.
     pub fn i22_probes_are_few(&mut self, node: usize, target: NodeId) -> Result<(), Violation> {
         const PER_MINUTE_MAX: usize = 40;
-        let now_ms = self.now_ms();
-        let dialled = self.oracle.dialled.entry((node, target)).or_default();
+        let (now_ms, boot) = (self.now_ms(), self.nodes[node].boot);
+        let dialled = self.oracle.dialled.entry((node, boot, target)).or_default();
         dialled.retain(|at_ms| at_ms + 60_000 > now_ms);
         dialled.push(now_ms);
         let count = dialled.len();
