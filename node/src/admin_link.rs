@@ -217,7 +217,7 @@ impl Admin {
             Answer::Ok(_) => Answer::Ok(json!({
                 "node": self.node.to_text(),
                 "url": self.client_url,
-                "secret": secret.to_string(),
+                "secret": secret.to_hex(),
                 "uses": uses,
                 "expires_ms": clock::now_ms().saturating_add(life_ms),
             })),

@@ -325,9 +325,17 @@ macro_rules! wire_bytes {
             }
         }
     };
-    // A secret that travels: nothing prints it.
+    // A secret that travels: nothing prints it by itself.
     (secret $(#[$meta:meta])* pub struct $name:ident([u8; $len:literal]);) => {
         $crate::codec::wire_bytes!(unprinted $(#[$meta])* pub struct $name([u8; $len]););
+
+        impl $name {
+            /// Lower-case hex, for whoever it is made for.
+            #[must_use]
+            pub fn to_hex(self) -> String {
+                data_encoding::HEXLOWER.encode(&self.0)
+            }
+        }
 
         impl core::fmt::Debug for $name {
             fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

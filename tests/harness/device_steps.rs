@@ -355,8 +355,7 @@ impl World {
 
     fn invite(&mut self, device: usize) {
         let secret = InviteSecret(self.people_chance.bytes());
-        let hex = secret.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.oracle.invites.insert(hex);
+        self.oracle.invites.insert(secret.to_hex());
         let node = self.devices[device].node;
         let token = AdminToken(device as u64);
         let command = AdminCommand::Invite { secret, uses: 1, life_ms: 86_400_000 };

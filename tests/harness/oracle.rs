@@ -142,8 +142,8 @@ pub struct Oracle {
     pub maybe_composed: BTreeMap<usize, Vec<(u64, MessageRef)>>,
     /// Messages that a failed commit would have shown.
     pub maybe_shown: BTreeSet<(DeviceId, MsgId)>,
-    /// Their numbers: device, chat, writer.
-    pub maybe_numbers: BTreeMap<(DeviceId, Peer, DeviceId), BTreeSet<u64>>,
+    /// Their numbers, with how many were missing before each: device, chat, writer.
+    pub maybe_numbers: BTreeMap<(DeviceId, Peer, DeviceId), BTreeMap<u64, u64>>,
     /// Numbers that a device may pass over without a word, because their messages expired there before
     /// their turn: as many as its runs that have ended counted, less those that it has passed over.
     pub excused: BTreeMap<usize, i64>,
@@ -208,7 +208,7 @@ impl Oracle {
     pub fn maybe_shown(&mut self, device: DeviceId, shown: &ShownMessage) {
         self.maybe_shown.insert((device, shown.message.msg));
         let key = (device, shown.message.peer.clone(), shown.device);
-        self.maybe_numbers.entry(key).or_default().insert(shown.sequence);
+        self.maybe_numbers.entry(key).or_default().insert(shown.sequence, shown.missing);
     }
 
     /// A node was put back to an older image.

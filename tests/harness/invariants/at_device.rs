@@ -156,10 +156,10 @@ impl World {
         }
         if let Some(last) = last {
             let skipped = shown.sequence.checked_sub(last).and_then(|step| step.checked_sub(1));
-            // A commit in doubt may have shown some of them.
-            let doubtful = self.oracle.maybe_numbers.get(&key);
-            let doubtful =
-                doubtful.map_or(0, |known| known.range(last..shown.sequence).count() as u64);
+            // A commit in doubt may have shown some of them, and said of others that they are missing.
+            let doubtful = self.oracle.maybe_numbers.get(&key).map_or(0, |known| {
+                known.range(last..shown.sequence).map(|(_, missing)| 1 + missing).sum()
+            });
             let Some(skipped) = skipped.filter(|skipped| shown.missing <= *skipped) else {
                 return Err(self.i10(shown, last.into()));
             };
