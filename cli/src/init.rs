@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 use tidings_node::config::{self, Config};
 use tidings_node::{clock, keys};
@@ -33,7 +33,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = args.dir.join(config::FILE_NAME);
     let text = text_for(&args.domain);
     let checked = Config::parse(&text, &path).context("checking the domains")?;
-    let node = keys::create(&checked.data, &checked.domains, clock::now_ms())?;
+    // It is written last, so where it is, somebody has made a node, or means to make another one.
+    if path.try_exists().with_context(|| format!("looking for {}", path.display()))? {
+        bail!(
+            "{} exists: this folder belongs to a node already; choose another one, or remove the \
+             file if there is no node",
+            path.display()
+        );
+    }
+    // Keys without it: an earlier `init` was cut short, or the file was removed.
+    let node = match keys::owner(&checked.data)? {
+        Some(node) => node,
+        None => keys::create(&checked.data, &checked.domains, clock::now_ms())?,
+    };
     write(&path, &text)?;
     if args.json {
         show::json(&json!({ "node": node.to_text(), "config": path }));
@@ -57,8 +69,15 @@ fn text_for(domains: &[String]) -> String {
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| format!("writing {}: remove it if it is not needed", path.display()))
+    let made = options.open(path).with_context(|| format!("making {}", path.display()));
+    let written = made?.write_all(text.as_bytes());
+    if written.is_err() {
+        // Half of it would be taken for a node's.
+        std::fs::remove_file(path).unwrap_or_default();
+    }
+    written.with_context(|| {
+        format!("writing {}: make space, then run the same command again", path.display())
+    })
 }
 
 #[cfg(test)]
@@ -77,6 +96,22 @@ mod tests {
         run(&args).unwrap();
         assert!(Config::read(&dir.join("node.toml")).is_ok());
         assert!(run(&args).unwrap_err().to_string().contains("choose another one"));
+    }
+
+    #[test]
+    fn what_was_cut_short_is_finished_and_a_node_without_its_root_key_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("acme");
+        let args = Args { dir: dir.clone(), domain: Vec::new(), json: true };
+        run(&args).unwrap();
+        let key = || std::fs::read(dir.join("operational.key")).unwrap();
+        let before = key();
+        std::fs::remove_file(dir.join("node.toml")).unwrap();
+        run(&args).unwrap();
+        assert_eq!(key(), before, "it is the same node");
+        std::fs::rename(dir.join("root.key"), folder.path().join("root.offline")).unwrap();
+        assert!(run(&args).unwrap_err().to_string().contains("choose another one"));
+        assert!(!dir.join("root.key").exists());
     }
 
     #[test]

@@ -32,6 +32,8 @@ const OPERATIONAL: &str = "operational.key";
 const SEALING: &str = "sealing.key";
 const TRANSPORT: &str = "transport.key";
 const DELEGATION: &str = "delegation.cbor";
+/// The store of a node: whose keys are gone, not to be given to another one.
+pub(crate) const STORE: &str = "node.redb";
 
 /// A delegation is good for a year, and renewed in its last quarter.
 const DELEGATION_LIFE_MS: u64 = 365 * 24 * 3600 * 1000;
@@ -49,11 +51,25 @@ pub(crate) struct Keys {
 /// Keys could not be made or read.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// There are keys already.
+    /// There is a node already, or a part of one that only a backup makes whole.
     #[error("{} exists: this folder belongs to a node already; choose another one", .path.display())]
     Exists {
         /// The file.
         path: PathBuf,
+    },
+    /// The root key is another node's.
+    #[error(
+        "{} is the key of {found}, but this folder belongs to {held}: put the root key of that node \
+         here, or none",
+        .path.display()
+    )]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose key it is.
+        found: String,
+        /// Whom the delegation names.
+        held: String,
     },
     /// A key is not there.
     #[error(
@@ -104,20 +120,77 @@ pub enum KeyError {
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Makes all keys of a new node in `data`, creating the folder, and says which node it is.
+/// Makes all keys of a new node in `data`, creating the folder, and says which node it is. What an
+/// earlier call began and did not finish is finished; what this call made is gone when it fails.
 ///
 /// # Errors
-/// [`KeyError::Exists`] when there are keys already, or another [`KeyError`].
+/// [`KeyError::Exists`] when there is a node already, or another [`KeyError`].
 pub fn create(data: &Path, domains: &[String], now_ms: u64) -> Result<NodeId, KeyError> {
+    check_vacant(data)?;
     make_folder(data)?;
-    let root = SecretKey::from_seed(&draw()?);
-    let operational = SecretKey::from_seed(&draw()?);
-    let sealing = Zeroizing::new(draw::<32>()?);
-    let transport = Zeroizing::new(draw::<32>()?);
-    write_key(&data.join(ROOT), &root.seed())?;
-    write_key(&data.join(OPERATIONAL), &operational.seed())?;
-    write_key(&data.join(SEALING), &sealing)?;
-    write_key(&data.join(TRANSPORT), &transport)?;
+    let mut made = Vec::new();
+    let created = create_keys(data, domains, now_ms, &mut made);
+    if created.is_err() {
+        for path in made {
+            // The error that matters is the first one.
+            fs::remove_file(path).unwrap_or_default();
+        }
+    }
+    created
+}
+
+/// Which node the folder belongs to, if it has all keys of one, the root key perhaps aside.
+///
+/// # Errors
+/// [`KeyError`]: a file is missing or damaged.
+pub fn owner(data: &Path) -> Result<Option<NodeId>, KeyError> {
+    match is_there(&data.join(DELEGATION))? {
+        false => Ok(None),
+        true => {
+            for name in [OPERATIONAL, SEALING, TRANSPORT] {
+                read_key(&data.join(name))?;
+            }
+            Ok(Some(read_delegation(&data.join(DELEGATION))?.1.node))
+        }
+    }
+}
+
+/// The root key is made first and the delegation last: without the one the other files are from a
+/// backup, with the other the node is whole. Either way they are somebody's.
+fn check_vacant(data: &Path) -> Result<(), KeyError> {
+    let mut forbidden = vec![DELEGATION, STORE];
+    if !is_there(&data.join(ROOT))? {
+        forbidden.extend([OPERATIONAL, SEALING, TRANSPORT]);
+    }
+    for path in forbidden.into_iter().map(|name| data.join(name)) {
+        if is_there(&path)? {
+            return Err(KeyError::Exists { path });
+        }
+    }
+    Ok(())
+}
+
+fn create_keys(
+    data: &Path,
+    domains: &[String],
+    now_ms: u64,
+    made: &mut Vec<PathBuf>,
+) -> Result<NodeId, KeyError> {
+    let mut key = |name| {
+        let path = data.join(name);
+        match read_key(&path) {
+            Err(KeyError::Missing { .. }) => {}
+            read => return read,
+        }
+        let seed = Zeroizing::new(draw::<32>()?);
+        write_key(&path, &seed)?;
+        made.push(path);
+        Ok(seed)
+    };
+    let root = SecretKey::from_seed(&*key(ROOT)?);
+    let operational = SecretKey::from_seed(&*key(OPERATIONAL)?);
+    let sealing = key(SEALING)?;
+    key(TRANSPORT)?;
     let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
     write_delegation(data, &wanted.sign(&root, 0, now_ms))?;
     Ok(NodeId::of(&root.public()))
@@ -132,31 +205,49 @@ pub(crate) fn load(data: &Path, domains: &[String], now_ms: u64) -> Result<Keys,
     let operational = SecretKey::from_seed(&*read_key(&data.join(OPERATIONAL))?);
     let sealing = read_key(&data.join(SEALING))?;
     let transport = TransportSeed::from_bytes(*read_key(&data.join(TRANSPORT))?);
-    let path = data.join(DELEGATION);
-    let bytes = fs::read(&path).map_err(|source| reading(&path, source))?;
-    let damaged = || KeyError::Damaged { path: path.clone() };
-    let mut delegation: Signed<Delegation> = codec::decode(&bytes).map_err(|_| damaged())?;
-    let held = delegation.peek().map_err(|_| damaged())?;
-    delegation.open(&held.node.root_key()).map_err(|_| damaged())?;
+    let (mut delegation, held) = read_delegation(&data.join(DELEGATION))?;
+    let root = read_root(&data.join(ROOT), held.node)?;
     let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
     if let Some(why) = wanted.differs_from(&held, now_ms) {
-        let root_path = data.join(ROOT);
-        match read_key(&root_path) {
-            Ok(seed) => {
-                delegation = wanted.sign(&SecretKey::from_seed(&seed), held.serial, now_ms);
+        match root {
+            Some(root) => {
+                delegation = wanted.sign(&root, held.serial, now_ms);
                 write_delegation(data, &delegation)?;
                 info!(why, "the delegation was renewed");
             }
-            Err(KeyError::Missing { .. }) if why == RUNS_OUT => {
+            None if why == RUNS_OUT => {
                 warn!("the delegation runs out soon; put root.key back and start the node once");
             }
-            Err(KeyError::Missing { .. }) => {
-                return Err(KeyError::NeedsRoot { why, root: root_path });
-            }
-            Err(error) => return Err(error),
+            None => return Err(KeyError::NeedsRoot { why, root: data.join(ROOT) }),
         }
     }
     Ok(Keys { node: held.node, operational, transport, delegation })
+}
+
+/// The delegation, and what it says; signed by the root key of the node that it names.
+fn read_delegation(path: &Path) -> Result<(Signed<Delegation>, Delegation), KeyError> {
+    let bytes = fs::read(path).map_err(|source| reading(path, source))?;
+    let damaged = || KeyError::Damaged { path: path.to_owned() };
+    let delegation: Signed<Delegation> = codec::decode(&bytes).map_err(|_| damaged())?;
+    let node = delegation.peek().map_err(|_| damaged())?.node;
+    let held = delegation.open(&node.root_key()).map_err(|_| damaged())?;
+    Ok((delegation, held))
+}
+
+/// The root key, if it is at hand. It is checked at every start, not only when it is needed: a key
+/// that others may read, or that is another node's, is not found out a year later.
+fn read_root(path: &Path, node: NodeId) -> Result<Option<SecretKey>, KeyError> {
+    let root = match read_key(path) {
+        Ok(seed) => SecretKey::from_seed(&seed),
+        Err(KeyError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let found = NodeId::of(&root.public());
+    if found != node {
+        let (found, held) = (found.to_text(), node.to_text());
+        return Err(KeyError::OtherNode { path: path.to_owned(), found, held });
+    }
+    Ok(Some(root))
 }
 
 const RUNS_OUT: &str = "runs out soon";
@@ -216,41 +307,55 @@ fn write_key(path: &Path, seed: &[u8; 32]) -> Result<(), KeyError> {
     write_new(path, text.as_bytes())
 }
 
+/// Writes a file under another name and gives it its own, so that a crash leaves all of it or
+/// nothing; never replaces one.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.and_then(|()| sync_folder(path)).map_err(|source| {
+    let failed = |source: io::Error| {
         if source.kind() == ErrorKind::AlreadyExists {
             KeyError::Exists { path: path.to_owned() }
         } else {
             KeyError::File { doing: "writing", path: path.to_owned(), source }
         }
-    })
+    };
+    let new = write_beside(path, bytes).map_err(failed)?;
+    let linked = fs::hard_link(&new, path);
+    // What stays under that name is replaced by the next attempt.
+    fs::remove_file(&new).unwrap_or_default();
+    linked.and_then(|()| sync_folder(path)).map_err(failed)
+}
+
+/// Writes a file for its user alone under the name that the one at `path` has while it is new.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        fs::remove_file(&new).unwrap_or_default();
+    }
+    written.map(|()| new)
 }
 
 /// Replaces the delegation in one step, so that a crash leaves the old or the new one.
 fn write_delegation(data: &Path, delegation: &Signed<Delegation>) -> Result<(), KeyError> {
     let path = data.join(DELEGATION);
-    let new = data.join("delegation.cbor.new");
-    match fs::remove_file(&new) {
-        Err(source) if source.kind() != ErrorKind::NotFound => {
-            return Err(KeyError::File { doing: "removing", path: new, source });
-        }
-        Ok(()) | Err(_) => {}
-    }
-    write_new(&new, &codec::encode(delegation))?;
-    fs::rename(&new, &path).and_then(|()| sync_folder(&path)).map_err(|source| KeyError::File {
-        doing: "replacing",
-        path,
-        source,
-    })
+    write_beside(&path, &codec::encode(delegation))
+        .and_then(|new| fs::rename(new, &path))
+        .and_then(|()| sync_folder(&path))
+        .map_err(|source| KeyError::File { doing: "writing", path, source })
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn is_there(path: &Path) -> Result<bool, KeyError> {
+    path.try_exists().map_err(|source| reading(path, source))
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -282,7 +387,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{DELEGATION_LIFE_MS, KeyError, create, load};
+    use super::{DELEGATION_LIFE_MS, KeyError, create, load, owner};
 
     const NOW: u64 = 1_800_000_000_000;
 
@@ -308,6 +413,78 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = load(folder.path(), &[], NOW).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_root_key_that_others_may_read_or_that_is_damaged_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        create(folder.path(), &[], NOW).unwrap();
+        let path = folder.path().join("root.key");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(load(folder.path(), &[], NOW), Err(KeyError::Open { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "0123").unwrap();
+        assert!(matches!(load(folder.path(), &[], NOW), Err(KeyError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_node_whose_root_key_is_elsewhere_is_not_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        create(&data, &[], NOW).unwrap();
+        let root = folder.path().join("root.offline");
+        fs::rename(data.join("root.key"), &root).unwrap();
+        let names = || {
+            let names = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = names();
+        assert!(matches!(create(&data, &[], NOW), Err(KeyError::Exists { .. })));
+        fs::rename(data.join("delegation.cbor"), folder.path().join("delegation")).unwrap();
+        assert!(matches!(create(&data, &[], NOW), Err(KeyError::Exists { .. })));
+        fs::rename(folder.path().join("delegation"), data.join("delegation.cbor")).unwrap();
+        assert_eq!(names(), before);
+    }
+
+    #[test]
+    fn the_root_key_of_another_node_is_refused_even_if_none_is_needed() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let node = create(folder.path(), &[], NOW).unwrap();
+        let foreign = create(other.path(), &[], NOW).unwrap();
+        fs::copy(other.path().join("root.key"), folder.path().join("root.key")).unwrap();
+        for domains in [vec![], vec!["acme.example".to_owned()]] {
+            let error = load(folder.path(), &domains, NOW).unwrap_err();
+            assert!(matches!(error, KeyError::OtherNode { .. }), "{error}");
+            assert!(error.to_string().contains(&node.to_text()), "{error}");
+            assert!(error.to_string().contains(&foreign.to_text()), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_begun_is_finished_as_the_same_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = create(folder.path(), &[], NOW).unwrap();
+        for gone in ["delegation.cbor", "transport.key", "sealing.key", "operational.key"] {
+            fs::remove_file(folder.path().join("delegation.cbor")).unwrap();
+            // The first one is gone already.
+            fs::remove_file(folder.path().join(gone)).unwrap_or_default();
+            assert_eq!(owner(folder.path()).unwrap(), None);
+            assert_eq!(create(folder.path(), &[], NOW).unwrap(), node, "{gone}");
+            assert_eq!(owner(folder.path()).unwrap(), Some(node));
+            assert_eq!(load(folder.path(), &[], NOW).unwrap().node, node);
+        }
+        fs::remove_file(folder.path().join("delegation.cbor")).unwrap();
+        fs::write(folder.path().join("node.redb"), "").unwrap();
+        assert!(matches!(create(folder.path(), &[], NOW), Err(KeyError::Exists { .. })));
+    }
+
+    #[test]
+    fn what_was_made_is_gone_when_the_rest_cannot_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        // Stands in the way of the last file.
+        fs::create_dir(folder.path().join("delegation.cbor.new")).unwrap();
+        assert!(matches!(create(folder.path(), &[], NOW), Err(KeyError::File { .. })));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

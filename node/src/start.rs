@@ -59,6 +59,20 @@ pub enum StartError {
     /// Its state could not be read from the store.
     #[error("reading the state of the node")]
     Core(#[source] StoreError),
+    /// The store is another node's.
+    #[error(
+        "{} is the store of {owner}, but the keys beside it are those of {node}: put that node's keys \
+         here from a backup, or move the store away to begin without accounts and messages",
+        .path.display()
+    )]
+    OtherNode {
+        /// The store.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Whose keys are there.
+        node: String,
+    },
     /// Certificate and key cannot be used.
     #[error("setting up TLS for devices")]
     Tls(#[from] TlsError),
@@ -143,7 +157,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     raise_file_limit();
     let ballast = Ballast::beside(&store_path(&config.data), config.store.ballast_bytes);
     let mut store = open_store(&config.data, &config.store, &ballast)?;
-    let core = open_core(&mut store, settings(&config, &keys))?;
+    let core = open_core(&mut store, &config, &keys)?;
 
     let (clients, tls) = bind_clients(&config.clients).await?;
     let admin = bind("listen_admin", config.listen_admin).await?;
@@ -262,7 +276,7 @@ fn why(ended: Ended) -> RunError {
 }
 
 fn store_path(data: &Path) -> PathBuf {
-    data.join("node.redb")
+    data.join(keys::STORE)
 }
 
 /// Opens the store; when the disk is too full even for that, the ballast makes room.
@@ -283,22 +297,30 @@ fn open_store(
     }
 }
 
-fn open_core(store: &mut RedbStore, settings: Settings) -> Result<Core, StartError> {
+fn open_core(store: &mut RedbStore, config: &Config, keys: &Keys) -> Result<Core, StartError> {
     let lineage = store.lineage().clone();
+    let settings = settings(config, keys);
     let (seed, now) = (draw()?, clock::now_ms());
-    let mut opened = None;
-    store
-        .batch(&mut |txn| {
-            let core = Core::open(settings.clone(), &lineage, seed, now, txn);
-            let mut core = core.map_err(|error| match error {
-                OpenCoreError::Store(error) => error,
-                OpenCoreError::Delegation(_) | OpenCoreError::OtherKey => StoreError::work(error),
-            })?;
-            core.finish(now, txn)?;
-            opened = Some(core);
-            Ok(())
-        })
-        .map_err(StartError::Core)?;
+    let (mut opened, mut other) = (None, None);
+    let done = store.batch(&mut |txn| {
+        let core = Core::open(settings.clone(), &lineage, seed, now, txn);
+        let mut core = core.map_err(|error| match error {
+            OpenCoreError::Store(error) => error,
+            OpenCoreError::OtherNode { owner } => {
+                other = Some(owner);
+                StoreError::work(error)
+            }
+            OpenCoreError::Delegation(_) | OpenCoreError::OtherKey => StoreError::work(error),
+        })?;
+        core.finish(now, txn)?;
+        opened = Some(core);
+        Ok(())
+    });
+    if let Some(owner) = other {
+        let (path, node) = (store_path(&config.data), keys.node.to_text());
+        return Err(StartError::OtherNode { path, owner: owner.to_text(), node });
+    }
+    done.map_err(StartError::Core)?;
     opened.ok_or_else(|| StartError::Core(StoreError::corrupt("the core was not opened")))
 }
 

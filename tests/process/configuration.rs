@@ -86,6 +86,22 @@ fn wrong_keys_are_named() {
 }
 
 #[test]
+fn keys_and_store_of_two_nodes_are_not_mixed() {
+    test(async |dir| {
+        let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+        let globex = Server::make("globex", dir.join("globex"), None, "").await;
+        acme.start().await;
+        acme.stop().await;
+        for name in ["operational.key", "sealing.key", "transport.key", "delegation.cbor"] {
+            fs::copy(globex.folder.join(name), acme.folder.join(name)).expect("copying");
+        }
+        names(&acme, &["root.key is the key of", "or none"]).await;
+        fs::remove_file(acme.folder.join("root.key")).expect("removing");
+        names(&acme, &["node.redb is the store of", "move the store away"]).await;
+    });
+}
+
+#[test]
 fn a_damaged_store_is_refused() {
     test(async |dir| {
         let server = Server::make("acme", dir.join("acme"), None, "").await;

@@ -70,6 +70,12 @@ pub enum OpenCoreError {
     /// The delegation is for another operational key.
     #[error("the delegation names another operational key than the one in the key file")]
     OtherKey,
+    /// The store belongs to another node.
+    #[error("the store is that of {}", .owner.to_text())]
+    OtherNode {
+        /// Whose it is.
+        owner: NodeId,
+    },
 }
 
 /// A node: everything that it knows and may forget. What it must not forget is in the store.
@@ -117,6 +123,11 @@ impl Core {
         let delegation = settings.delegation.open(&node.root_key())?;
         if delegation.operational != settings.operational.public() {
             return Err(OpenCoreError::OtherKey);
+        }
+        match schema::get(txn, schema::META, OWNER)? {
+            None => schema::put(txn, schema::META, OWNER, &node)?,
+            Some(owner) if owner == node => {}
+            Some(owner) => return Err(OpenCoreError::OtherNode { owner }),
         }
         let signer =
             Signer { key: delegation.operational, node: Some(node), version: delegation.serial };
@@ -271,6 +282,9 @@ impl Core {
         false
     }
 }
+
+/// In [`schema::META`]: the node whose store it is, since the first opening.
+const OWNER: &[u8] = b"node";
 
 /// Who wants something stored.
 #[derive(Clone, Copy, Debug)]

@@ -14,9 +14,11 @@ mod support;
 
 use bytes::Bytes;
 use tidings_core::{
+    Core, OpenCoreError,
     effect::AdminReply,
     event::{AdminCommand, AdminToken, ConnId, Event, LinkId},
     ingress::{Read, read_client_frame},
+    schema::SCHEMA,
 };
 use tidings_protocol::{
     client_frame::{ClientFrame, NodeFrame, Noted},
@@ -28,7 +30,11 @@ use tidings_protocol::{
     statement::Claim,
 };
 
-use support::{Node, Pair, Phone, connect, mark, pair, pending, settle, submission};
+use tidings_store::{MemDisk, MemStore, Opening, Store as _};
+
+use support::{
+    NOW_MS, Node, Pair, Phone, connect, identity, mark, pair, pending, settle, submission,
+};
 
 #[test]
 fn a_message_walks_there_and_its_tick_walks_back() {
@@ -286,4 +292,24 @@ fn a_submission_from_the_future_may_be_repeated_and_one_from_the_past_may_not() 
     assert_eq!(refused(&mut acme, now_ms + skew, 1), None, "clocks differ by minutes");
     assert_eq!(refused(&mut acme, now_ms + skew + 1, 2), Some(true), "a clock was set back");
     assert_eq!(refused(&mut acme, now_ms - life, 3), Some(false), "its time is over");
+}
+
+#[test]
+fn the_store_of_another_node_is_refused() {
+    let disk = MemDisk::new();
+    let acme = Node::open(10, &disk, 1);
+    let owner = acme.id;
+    drop(acme);
+    drop(Node::open(10, &disk, 2));
+    let (_, settings) = identity(30);
+    let opening = Opening { boot: tidings_store::BootId([3; 16]), incarnation: 3 };
+    let mut store = MemStore::open(&disk, SCHEMA, opening).unwrap();
+    let lineage = store.lineage().clone();
+    store
+        .batch(&mut |txn| {
+            let opened = Core::open(settings.clone(), &lineage, [3; 32], NOW_MS, txn);
+            assert!(matches!(opened, Err(OpenCoreError::OtherNode { owner: o }) if o == owner));
+            Ok(())
+        })
+        .unwrap();
 }

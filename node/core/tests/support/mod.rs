@@ -47,21 +47,26 @@ pub(crate) struct Node {
     pub(crate) replies: Vec<AdminReply>,
 }
 
+/// A node's id and settings, from a seed.
+pub(crate) fn identity(seed: u8) -> (NodeId, Settings) {
+    let root = SecretKey::from_seed(&[seed; 32]);
+    let operational = SecretKey::from_seed(&[seed + 1; 32]);
+    let id = NodeId::of(&root.public());
+    let delegation = Delegation {
+        node: id,
+        serial: 1,
+        operational: operational.public(),
+        sealing: X25519Key([0; 32]),
+        custodians: Vec::new(),
+        domains: Vec::new(),
+        not_after_ms: NOW_MS * 2,
+    };
+    (id, Settings::new(operational, Signed::new(&delegation, &root)))
+}
+
 impl Node {
     pub(crate) fn open(seed: u8, disk: &MemDisk, boot: u8) -> Self {
-        let root = SecretKey::from_seed(&[seed; 32]);
-        let operational = SecretKey::from_seed(&[seed + 1; 32]);
-        let id = NodeId::of(&root.public());
-        let delegation = Delegation {
-            node: id,
-            serial: 1,
-            operational: operational.public(),
-            sealing: X25519Key([0; 32]),
-            custodians: Vec::new(),
-            domains: Vec::new(),
-            not_after_ms: NOW_MS * 2,
-        };
-        let settings = Settings::new(operational, Signed::new(&delegation, &root));
+        let (id, settings) = identity(seed);
         let opening =
             Opening { boot: tidings_store::BootId([boot; 16]), incarnation: u64::from(seed) };
         let mut store = MemStore::open(disk, SCHEMA, opening).unwrap();
