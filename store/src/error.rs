@@ -33,11 +33,19 @@ pub enum StoreError {
         /// What the engine said.
         source: Cause,
     },
-    /// A row of this crate or of an owner cannot be read back.
-    #[error("broken row: {what}")]
+    /// A page, or a row of this crate or of an owner, cannot be read back.
+    #[error("reading back what was written: {what}")]
     Corrupt {
-        /// Which row, and what is wrong with it.
+        /// Which, and what is wrong with it.
         what: String,
+    },
+    /// The same, in a file: it is not what this program has written.
+    #[error("{} is damaged: check the disk, then put the file back from a backup", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Cause,
     },
     /// An earlier batch failed; nothing more is done until the store is opened again.
     #[error("the store was poisoned by an earlier failed batch")]
@@ -62,6 +70,15 @@ impl StoreError {
     /// A row that cannot be read back.
     pub fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
+    }
+
+    /// The error as whoever knows the file tells it.
+    #[cfg(feature = "redb")]
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        if matches!(self, Self::Corrupt { .. }) {
+            return Self::Damaged { path: path.into(), source: self.into() };
+        }
+        self
     }
 }
 
@@ -89,6 +106,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        source: Cause,
+    },
+    /// It is a store, but not as this program has written it.
+    #[error("{} is damaged: check the disk, then put the file back from a backup", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
         source: Cause,
     },
     /// There is no space for the opening transaction.
@@ -125,9 +150,16 @@ pub enum OpenError {
 impl OpenError {
     /// The opening transaction of the store at `path` failed.
     pub(crate) fn failed(path: &Path, error: StoreError) -> Self {
-        if let StoreError::DiskFull { source, .. } = error {
-            return Self::DiskFull { path: path.into(), source };
+        match error {
+            StoreError::DiskFull { source, .. } => Self::DiskFull { path: path.into(), source },
+            StoreError::Damaged { path, source } => Self::Damaged { path, source },
+            StoreError::Corrupt { .. } => Self::Damaged { path: path.into(), source: error.into() },
+            StoreError::UnknownTable { .. }
+            | StoreError::Engine { .. }
+            | StoreError::Poisoned
+            | StoreError::Stale
+            | StoreError::Crashed
+            | StoreError::Work(_) => Self::Store(error),
         }
-        Self::Store(error)
     }
 }

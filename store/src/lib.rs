@@ -10,6 +10,8 @@ pub mod counters;
 pub mod error;
 #[cfg(feature = "faults")]
 pub mod fault_backend;
+#[cfg(feature = "redb")]
+mod guard;
 pub mod lineage;
 pub mod mem_disk;
 pub mod mem_store;

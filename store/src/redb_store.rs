@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, StorageError,
-    WriteTransaction,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, StorageBackend,
+    StorageError, WriteTransaction,
 };
 
 use crate::counted_backend::CountedBackend;
+use crate::guard::{caught, guarded, leave};
 use crate::lineage::{last_commit, load, set_last_commit};
 use crate::redb_txn::{ReadTxn, WriteTxn, engine, is_full};
 use crate::{Counters, Lineage, OpenError, Opening, Schema, Store, StoreError, Txn, opening};
@@ -96,24 +97,17 @@ impl RedbStore {
         opening: Opening,
         options: RedbOptions,
     ) -> Result<Self, OpenError> {
-        let db = Database::builder()
-            .set_cache_size(options.cache_bytes)
-            .set_check_integrity_on_open(options.check_integrity)
-            .create_with_backend(backend)
-            .map_err(|error| refused(path, error))?;
-        let failed = |error| OpenError::failed(path, error);
-        let counters = Cell::default();
-        let write = begin(&db).map_err(failed)?;
-        let (commit, lineage) = {
-            let mut txn = WriteTxn::new(&write, &schema, &counters, 0).map_err(failed)?;
-            let commit = last_commit(&txn).map_err(failed)? + 1;
-            txn.number = commit;
-            (commit, opening::run(&mut txn, &schema, &opening)?)
-        };
-        write.commit().map_err(|error| failed(engine("committing the opening", error)))?;
-        counters.take();
-        let reader = RedbReader { db: Arc::new(db), schema };
-        let syncs = Arc::default();
+        let db = caught(|| {
+            Database::builder()
+                .set_cache_size(options.cache_bytes)
+                .set_check_integrity_on_open(options.check_integrity)
+                .create_with_backend(backend)
+        })
+        .map_err(|error| OpenError::failed(path, error))?
+        .map_err(|error| refused(path, error))?;
+        let reader = RedbReader { db: Arc::new(db), path: path.into(), schema };
+        let (commit, lineage) = reader.begin_boot(&opening)?;
+        let (counters, syncs) = (Cell::default(), Arc::default());
         Ok(Self { reader, commit, lineage, counters, syncs, poisoned: false })
     }
 
@@ -150,22 +144,19 @@ impl RedbStore {
         if self.poisoned {
             return Err(StoreError::Poisoned);
         }
-        let write = begin(&self.reader.db)?;
         let number = self.commit + 1;
-        let mut txn = WriteTxn::new(&write, &self.reader.schema, &self.counters, number)?;
-        work(&mut txn)?;
-        if !txn.written && !txn.numbered.get() {
-            drop(txn);
-            write.abort().map_err(|error| engine("ending an idle batch", error))?;
-            return Ok(Done::Idle);
-        }
-        let counted = self.counters.get();
-        let renewed = if txn.lineage_written { Some(load(&txn)?) } else { None };
-        set_last_commit(&mut txn, number)?;
-        self.counters.set(counted);
-        drop(txn);
-        write.commit().map_err(|error| engine("committing", error))?;
-        Ok(Done::Committed { renewed })
+        let done = self.reader.transact(&self.counters, number, &mut |txn| {
+            work(txn)?;
+            if !txn.written && !txn.numbered.get() {
+                return Ok(None);
+            }
+            let counted = self.counters.get();
+            let renewed = if txn.lineage_written { Some(load(txn)?) } else { None };
+            set_last_commit(txn, number)?;
+            self.counters.set(counted);
+            Ok(Some(Done::Committed { renewed }))
+        });
+        Ok(done?.unwrap_or(Done::Idle))
     }
 }
 
@@ -179,7 +170,10 @@ impl Store for RedbStore {
         &mut self,
         work: &mut dyn FnMut(&mut dyn Txn) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let done = self.run(work).inspect_err(|_| self.poisoned = true)?;
+        let done = self.run(work).map_err(|error| {
+            self.poisoned = true;
+            self.reader.failed(error)
+        })?;
         let counters = self.counters.get_mut();
         match done {
             Done::Idle => counters.idle_batches += 1,
@@ -221,6 +215,7 @@ impl Store for RedbStore {
 #[derive(Clone, Debug)]
 pub struct RedbReader {
     db: Arc<Database>,
+    path: Arc<Path>,
     schema: Schema,
 }
 
@@ -241,24 +236,118 @@ impl RedbReader {
         counters: &Cell<Counters>,
         work: &mut dyn FnMut(&dyn Txn) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let read = self.db.begin_read().map_err(|error| engine("beginning a read", error))?;
-        let mut txn = ReadTxn::new(&read, &self.schema, counters)?;
+        let read = guarded("beginning a read", || self.db.begin_read());
+        let read = read.map_err(|error| self.failed(error))?;
+        let viewed = self.view_in(&read, counters, work);
+        match viewed {
+            Ok(()) => caught(|| drop(read)).map_err(|error| self.failed(error)),
+            Err(error) => {
+                leave(read, &error);
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    fn view_in(
+        &self,
+        read: &ReadTransaction,
+        counters: &Cell<Counters>,
+        work: &mut dyn FnMut(&dyn Txn) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut txn = ReadTxn::new(read, &self.schema, counters)?;
         let counted = counters.get();
-        txn.number = last_commit(&txn)?;
-        counters.set(counted);
-        work(&txn)
+        let viewed = last_commit(&txn).and_then(|number| {
+            txn.number = number;
+            counters.set(counted);
+            work(&txn)
+        });
+        match viewed {
+            Ok(()) => caught(|| drop(txn)),
+            Err(error) => {
+                leave(txn, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The opening transaction: which commit it was, and what stands in the lineage since.
+    fn begin_boot(&self, opening: &Opening) -> Result<(u64, Lineage), OpenError> {
+        let mut refused = None;
+        let begun = self.transact(&Cell::default(), 0, &mut |txn| {
+            let commit = last_commit(txn)? + 1;
+            txn.number = commit;
+            match opening::run(txn, &self.schema, opening) {
+                Ok(lineage) => Ok(Some((commit, lineage))),
+                Err(OpenError::Store(error)) => Err(error),
+                Err(error) => {
+                    refused = Some(error);
+                    Ok(None)
+                }
+            }
+        });
+        match (begun.map_err(|error| OpenError::failed(&self.path, self.failed(error)))?, refused) {
+            (Some(begun), _) => Ok(begun),
+            (None, Some(refused)) => Err(refused),
+            (None, None) => Err(OpenError::Store(StoreError::corrupt("the opening did nothing"))),
+        }
+    }
+
+    /// One write transaction; it is given up when there is nothing to commit.
+    fn transact<R>(
+        &self,
+        counters: &Cell<Counters>,
+        number: u64,
+        work: Work<'_, R>,
+    ) -> Result<Option<R>, StoreError> {
+        let write = begin(&self.db)?;
+        match self.transact_in(&write, counters, number, work) {
+            Ok(Some(done)) => guarded("committing", || write.commit()).map(|()| Some(done)),
+            Ok(None) => guarded("ending an idle batch", || write.abort()).map(|()| None),
+            Err(error) => {
+                leave(write, &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn transact_in<R>(
+        &self,
+        write: &WriteTransaction,
+        counters: &Cell<Counters>,
+        number: u64,
+        work: Work<'_, R>,
+    ) -> Result<Option<R>, StoreError> {
+        let mut txn = WriteTxn::new(write, &self.schema, counters, number)?;
+        match work(&mut txn) {
+            Ok(done) => caught(|| drop(txn)).map(|()| done),
+            Err(error) => {
+                leave(txn, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells an error with the file's name. A damaged file stays open until the process ends: closing
+    /// it would read it once more.
+    fn failed(&self, error: StoreError) -> StoreError {
+        leave(Arc::clone(&self.db), &error);
+        error.in_file(&self.path)
     }
 }
+
+/// What is done in a write transaction; nothing is committed for `None`.
+type Work<'a, R> = &'a mut dyn FnMut(&mut WriteTxn<'_>) -> Result<Option<R>, StoreError>;
 
 /// Quick repair costs a few percent and turns a reopening after a crash from a walk over the file
 /// into an instant; two phases because contents are chosen by strangers and checksums are weak.
 fn begin(db: &Database) -> Result<WriteTransaction, StoreError> {
-    let doing = "beginning a batch";
-    let mut write = db.begin_write().map_err(|error| engine(doing, error))?;
-    write.set_durability(Durability::Immediate).map_err(|error| engine(doing, error))?;
-    write.set_two_phase_commit(true);
-    write.set_quick_repair(true);
-    Ok(write)
+    guarded("beginning a batch", || {
+        let mut write = db.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        write.set_two_phase_commit(true);
+        write.set_quick_repair(true);
+        Ok::<_, redb::Error>(write)
+    })
 }
 
 /// Makes an empty database under another name and gives it its own when it is whole: redb does not
@@ -294,6 +383,9 @@ fn refused(path: &Path, error: DatabaseError) -> OpenError {
             OpenError::Locked { path }
         }
         DatabaseError::Storage(StorageError::Io(error)) => io_failed(&path, error),
+        DatabaseError::Storage(StorageError::Corrupted(what)) => {
+            OpenError::Damaged { path, source: what.into() }
+        }
         DatabaseError::Storage(_)
         | DatabaseError::RepairAborted
         | DatabaseError::UpgradeRequired(_)

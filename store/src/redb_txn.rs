@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::error::Cause;
+use crate::guard::{guarded, leave};
 use crate::lineage::LINEAGE;
 use crate::txn::Row;
 use crate::{Counters, Schema, StoreError, Table, Txn};
@@ -32,10 +33,13 @@ impl<'a> WriteTxn<'a> {
     ) -> Result<Self, StoreError> {
         let mut tables = Vec::with_capacity(schema.tables.len() + 1);
         for table in all_tables(schema) {
-            let open = write
-                .open_table(definition(table))
-                .map_err(|error| engine("opening the tables", error))?;
-            tables.push((table, open));
+            match guarded("opening the tables", || write.open_table(definition(table))) {
+                Ok(open) => tables.push((table, open)),
+                Err(error) => {
+                    leave(tables, &error);
+                    return Err(error);
+                }
+            }
         }
         let (numbered, written, lineage_written) = (Cell::new(false), false, false);
         Ok(Self { tables, number, numbered, written, lineage_written, counters })
@@ -56,9 +60,8 @@ impl Txn for WriteTxn<'_> {
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.table_mut(table)?
-            .insert(key, value)
-            .map_err(|error| engine("writing a row", error))?;
+        let table_open = self.table_mut(table)?;
+        guarded("writing a row", || table_open.insert(key, value).map(drop))?;
         self.written = true;
         self.lineage_written |= table == LINEAGE;
         count(self.counters, |counters| counters.count_put(key, value));
@@ -66,11 +69,9 @@ impl Txn for WriteTxn<'_> {
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        let removed = self
-            .table_mut(table)?
-            .remove(key)
-            .map_err(|error| engine("deleting a row", error))?
-            .is_some();
+        let table_open = self.table_mut(table)?;
+        let removed =
+            guarded("deleting a row", || table_open.remove(key).map(|row| row.is_some()))?;
         self.written |= removed;
         self.lineage_written |= table == LINEAGE;
         count(self.counters, |counters| counters.deletes += 1);
@@ -112,10 +113,13 @@ impl<'a> ReadTxn<'a> {
     ) -> Result<Self, StoreError> {
         let mut tables = Vec::with_capacity(schema.tables.len() + 1);
         for table in all_tables(schema) {
-            let open = read
-                .open_table(definition(table))
-                .map_err(|error| engine("opening the tables", error))?;
-            tables.push((table, open));
+            match guarded("opening the tables", || read.open_table(definition(table))) {
+                Ok(open) => tables.push((table, open)),
+                Err(error) => {
+                    leave(tables, &error);
+                    return Err(error);
+                }
+            }
         }
         Ok(Self { tables, number: 0, counters })
     }
@@ -159,8 +163,7 @@ fn get(
     key: &[u8],
 ) -> Result<Option<Vec<u8>>, StoreError> {
     count(counters, |counters| counters.gets += 1);
-    let row = table.get(key).map_err(|error| engine("reading a row", error))?;
-    Ok(row.map(|value| value.value().to_vec()))
+    guarded("reading a row", || table.get(key).map(|row| row.map(|value| value.value().to_vec())))
 }
 
 fn range(
@@ -174,9 +177,9 @@ fn range(
     if from >= to {
         return Ok(Vec::new());
     }
-    let doing = "reading rows";
-    let rows = table.range::<&[u8]>(from..to).map_err(|error| engine(doing, error))?;
-    rows.take(max).map(|row| row.map(owned).map_err(|error| engine(doing, error))).collect()
+    guarded("reading rows", || {
+        table.range::<&[u8]>(from..to)?.take(max).map(|row| row.map(owned)).collect()
+    })
 }
 
 fn last(
@@ -189,9 +192,10 @@ fn last(
     if from >= to {
         return Ok(None);
     }
-    let doing = "reading the last row";
-    let mut rows = table.range::<&[u8]>(from..to).map_err(|error| engine(doing, error))?;
-    rows.next_back().transpose().map(|row| row.map(owned)).map_err(|error| engine(doing, error))
+    guarded("reading the last row", || {
+        let mut rows = table.range::<&[u8]>(from..to)?;
+        rows.next_back().transpose().map(|row| row.map(owned))
+    })
 }
 
 fn owned((key, value): (redb::AccessGuard<'_, Bytes>, redb::AccessGuard<'_, Bytes>)) -> Row {
@@ -217,9 +221,12 @@ fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
     TableDefinition::new(table.name)
 }
 
-/// Sorts an error of redb: out of space, or anything else.
+/// Sorts an error of redb: out of space, unreadable, or anything else.
 pub(crate) fn engine(doing: &'static str, error: impl Into<redb::Error>) -> StoreError {
     let error = error.into();
+    if let redb::Error::Corrupted(what) = error {
+        return StoreError::corrupt(what);
+    }
     let full = matches!(&error, redb::Error::Io(error) if is_full(error));
     let source: Cause = error.into();
     if full { StoreError::DiskFull { doing, source } } else { StoreError::Engine { doing, source } }

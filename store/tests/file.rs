@@ -1,12 +1,13 @@
 //! What only a store in a file can show: its lock, its mode, readers, and files that are no stores.
 
+use std::error::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
 use tidings_store::{
-    BootId, OpenError, Opening, RedbOptions, RedbStore, Schema, Store, StoreError, Table,
+    BootId, OpenError, Opening, RedbOptions, RedbStore, Row, Schema, Store, StoreError, Table,
 };
 
 const INBOX: Table = Table::new("inbox");
@@ -129,4 +130,83 @@ fn compaction_gives_space_back_and_keeps_rows() {
         Ok(())
     });
     left.unwrap();
+}
+
+/// A store with some hundreds of rows; what they are.
+fn filled(path: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
+    let mut store = open(path)?;
+    for batch in 0_u8..8 {
+        store.batch(&mut |txn| {
+            (0_u8..40).try_for_each(|row| txn.put(INBOX, &[batch, row], &[batch ^ row; 200]))
+        })?;
+    }
+    Ok(rows(&store)?)
+}
+
+fn rows(store: &RedbStore) -> Result<Vec<Row>, StoreError> {
+    let mut rows = Vec::new();
+    store.view(&mut |txn| {
+        rows = txn.range(INBOX, &[], &[0xff; 9], usize::MAX)?;
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Opens, reads everything and writes, as far as it goes.
+fn use_all(path: &Path, check_integrity: bool) -> Result<Vec<Row>, Box<dyn Error>> {
+    let opening = Opening { boot: BootId([2; 16]), incarnation: 1 };
+    let options = RedbOptions { check_integrity, ..RedbOptions::default() };
+    let mut store = RedbStore::open(path, SCHEMA, opening, options)?;
+    let rows = rows(&store)?;
+    store.batch(&mut |txn| {
+        txn.put(INBOX, &[9], b"new")?;
+        (0_u8..8).try_for_each(|batch| txn.delete(INBOX, &[batch, 7]))
+    })?;
+    store.batch(&mut |txn| txn.put(INBOX, &[10], b"newer"))?;
+    Ok(rows)
+}
+
+const PAGE: usize = 4096;
+
+#[test]
+fn a_page_that_is_gone_is_an_error_that_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.redb");
+    filled(&whole).unwrap();
+    let bytes = fs::read(&whole).unwrap();
+    let mut refused = 0;
+    for page in 0..bytes.len() / PAGE {
+        let path = folder.path().join(format!("{page}.redb"));
+        let mut damaged = bytes.clone();
+        damaged[page * PAGE..][..PAGE].fill(0);
+        fs::write(&path, damaged).unwrap();
+        if let Err(error) = use_all(&path, false) {
+            let said = error.to_string();
+            assert!(said.contains(&format!("{page}.redb is")), "{said}");
+            refused += usize::from(said.contains("put the file back from a backup"));
+        }
+    }
+    assert!(refused > 3, "{refused}");
+}
+
+#[test]
+fn with_the_check_a_flipped_bit_hides_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let expected = filled(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let mut refused = 0;
+    // A step that meets every page, at ever other places.
+    for at in (0..bytes.len()).step_by(1_531) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let path = folder.path().join(format!("{at}.redb"));
+        fs::write(&path, damaged).unwrap();
+        match use_all(&path, true) {
+            Ok(rows) => assert!(rows == expected, "at {at}"),
+            Err(_) => refused += 1,
+        }
+        fs::remove_file(&path).unwrap();
+    }
+    assert!(refused > 10, "{refused}");
 }

@@ -247,7 +247,9 @@ impl Driver {
 fn open_store(path: &Path) -> Result<RedbStore, DriverError> {
     let opening =
         StoreOpening { boot: BootId(random()?), incarnation: u64::from_be_bytes(random()?) };
-    Ok(RedbStore::open(path, SCHEMA, opening, RedbOptions::default())?)
+    // The store of a device is small. Without the check, one flipped bit can hide most of its rows.
+    let options = RedbOptions { check_integrity: true, ..RedbOptions::default() };
+    Ok(RedbStore::open(path, SCHEMA, opening, options)?)
 }
 
 impl Running {
