@@ -17,6 +17,7 @@ use tidings_protocol::id::NodeId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::chance::draw;
@@ -95,7 +96,7 @@ pub async fn ask(data: &Path, request: &AdminRequest) -> Result<Value, AskError>
         stream.read_line(&mut answer).await?;
         Ok::<Answer, io::Error>(serde_json::from_str(&answer)?)
     };
-    let answer = tokio::time::timeout(ADMIN_ANSWER_TIMEOUT + Duration::from_secs(1), exchange)
+    let answer = timeout(ADMIN_ANSWER_TIMEOUT + Duration::from_secs(1), exchange)
         .await
         .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
         .map_err(AskError::NoAnswer)?;
@@ -167,9 +168,11 @@ async fn answer_all(stream: UnixStream, admin: Admin) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = String::new();
-        match (&mut stream).take(ADMIN_LINE_BYTES_MAX).read_line(&mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
+        let mut bounded = (&mut stream).take(ADMIN_LINE_BYTES_MAX);
+        // Who connects and asks nothing does not keep others out.
+        match timeout(ADMIN_ANSWER_TIMEOUT, bounded.read_line(&mut line)).await {
+            Ok(Ok(0) | Err(_)) | Err(_) => return,
+            Ok(Ok(_)) => {}
         }
         let answer = match serde_json::from_str::<AdminRequest>(&line) {
             Ok(request) => admin.answer(request).await,
@@ -177,7 +180,8 @@ async fn answer_all(stream: UnixStream, admin: Admin) {
         };
         let Ok(mut text) = serde_json::to_string(&answer) else { return };
         text.push('\n');
-        if stream.write_all(text.as_bytes()).await.is_err() {
+        let written = timeout(ADMIN_ANSWER_TIMEOUT, stream.write_all(text.as_bytes())).await;
+        if !matches!(written, Ok(Ok(()))) {
             return;
         }
     }
@@ -248,6 +252,7 @@ impl Admin {
             "devices_connected": status.devices_connected,
             "peers_connected": status.peers_connected,
             "queued": status.queued,
+            "waiting": status.waiting,
             "inbox": status.inbox,
             "counting": status.counting,
             "full": status.full,
@@ -261,6 +266,7 @@ fn peer(peer: &PeerStatus) -> Value {
         "node": peer.node.to_text(),
         "connected": peer.connected,
         "queued": peer.queued,
+        "waiting": peer.waiting,
         "oldest_ms": peer.oldest_ms,
         "statements": peer.statements,
         "failures": peer.failures,
@@ -278,6 +284,7 @@ fn queue_item(item: &QueueItem) -> Value {
         "expires_ms": item.expires_ms,
         "copies": item.copies,
         "finished": item.finished,
+        "waiting": item.waiting,
     })
 }
 

@@ -1,5 +1,6 @@
-//! Accepts devices' connections: a bounded number, with TLS where the configuration has a
-//! certificate. Knows nothing of WebSockets; see `client_link.rs`.
+//! Accepts connections of devices, and of whoever watches over the node: a bounded number, each for
+//! a bounded time until its gate opens, with TLS where the configuration has a certificate. Knows
+//! nothing of WebSockets; see `client_link.rs`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::warn;
 
 use crate::config::{FILE_NAME, TlsConfig};
-use crate::limits::{CLIENT_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX};
+use crate::limits::TLS_HANDSHAKES_MAX;
 
 /// Certificate and key cannot be used.
 #[derive(Debug, Error)]
@@ -82,25 +83,32 @@ pub(crate) fn tls_acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> 
 }
 
 /// Accepts connections while there are places.
-pub(crate) struct ClientListener {
+pub(crate) struct BoundedListener {
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
-    handshakes: JoinSet<Option<(ClientIo, SocketAddr)>>,
+    /// How long a connection may take until its gate opens, or altogether if it never does.
+    time: Duration,
+    handshakes: JoinSet<Option<(BoundedIo, SocketAddr)>>,
 }
 
-impl ClientListener {
-    pub(crate) fn new(tcp: TcpListener, tls: Option<TlsAcceptor>, places: usize) -> Self {
+impl BoundedListener {
+    pub(crate) fn new(
+        tcp: TcpListener,
+        tls: Option<TlsAcceptor>,
+        places: usize,
+        time: Duration,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        Self { tcp, tls, places, handshakes: JoinSet::new() }
+        Self { tcp, tls, places, time, handshakes: JoinSet::new() }
     }
 }
 
-impl Listener for ClientListener {
-    type Io = ClientIo;
+impl Listener for BoundedListener {
+    type Io = BoundedIo;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (ClientIo, SocketAddr) {
+    async fn accept(&mut self) -> (BoundedIo, SocketAddr) {
         loop {
             tokio::select! {
                 Some(done) = self.handshakes.join_next() => {
@@ -112,13 +120,14 @@ impl Listener for ClientListener {
                     if self.handshakes.len() < TLS_HANDSHAKES_MAX =>
                 {
                     let Some(tls) = &self.tls else {
-                        return (ClientIo::new(Stream::Plain(stream), place), address);
+                        let io = BoundedIo::new(Stream::Plain(stream), place, self.time);
+                        return (io, address);
                     };
-                    let handshake = tls.accept(stream);
+                    let (handshake, time) = (tls.accept(stream), self.time);
                     self.handshakes.spawn(async move {
-                        let done = tokio::time::timeout(CLIENT_HANDSHAKE_TIMEOUT, handshake);
+                        let done = tokio::time::timeout(time, handshake);
                         let stream = Stream::Tls(Box::new(done.await.ok()?.ok()?));
-                        Some((ClientIo::new(stream, place), address))
+                        Some((BoundedIo::new(stream, place, time), address))
                     });
                 }
             }
@@ -148,7 +157,7 @@ async fn accept_tcp(
             Ok((stream, address)) => return (stream, address, place),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!(%error, "accepting a device failed; raise the limit on open files if it is reached");
+                warn!(%error, "accepting a connection failed; raise the limit on open files if it is reached");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -169,14 +178,14 @@ impl Gate {
     }
 }
 
-impl Connected<IncomingStream<'_, ClientListener>> for Gate {
-    fn connect_info(stream: IncomingStream<'_, ClientListener>) -> Self {
+impl Connected<IncomingStream<'_, BoundedListener>> for Gate {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
         stream.io().gate.clone()
     }
 }
 
-/// One connection. Until its gate opens, reading fails after the time for a handshake.
-pub(crate) struct ClientIo {
+/// One connection. Until its gate opens, it fails after its time.
+pub(crate) struct BoundedIo {
     stream: Stream,
     gate: Gate,
     late: Option<Pin<Box<Sleep>>>,
@@ -189,26 +198,14 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl ClientIo {
-    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Self {
-        let late = Some(Box::pin(tokio::time::sleep(CLIENT_HANDSHAKE_TIMEOUT)));
+impl BoundedIo {
+    fn new(stream: Stream, place: OwnedSemaphorePermit, time: Duration) -> Self {
+        let late = Some(Box::pin(tokio::time::sleep(time)));
         Self { stream, gate: Gate::default(), late, _place: place }
     }
-}
 
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        };
-        if read.is_ready() {
-            return read;
-        }
+    /// For whoever would have to wait: that it has waited long enough.
+    fn poll_late<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if self.gate.is_open() {
             self.late = None;
         }
@@ -220,16 +217,31 @@ impl AsyncRead for ClientIo {
     }
 }
 
-impl AsyncWrite for ClientIo {
+impl AsyncRead for BoundedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if read.is_ready() { read } else { self.poll_late(cx) }
+    }
+}
+
+impl AsyncWrite for BoundedIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        if written.is_ready() { written } else { self.poll_late(cx) }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -244,5 +256,43 @@ impl AsyncWrite for ClientIo {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::{Router, routing::get};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+
+    use super::BoundedListener;
+
+    #[tokio::test]
+    async fn who_says_nothing_or_reads_nothing_does_not_keep_others_out() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let listener = BoundedListener::new(tcp, None, 2, Duration::from_millis(200));
+        let large = || async { vec![b'a'; 64 << 20] };
+        let router = Router::new().route("/", get(|| async { "here" })).route("/large", get(large));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, router).await });
+        let silent = TcpStream::connect(address).await.unwrap();
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut third = TcpStream::connect(address).await.unwrap();
+        third.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        third.read_to_string(&mut said).await.unwrap();
+        assert!(said.ends_with("here"), "{said}");
+        let mut fourth = TcpStream::connect(address).await.unwrap();
+        fourth.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        said.clear();
+        fourth.read_to_string(&mut said).await.unwrap();
+        assert!(said.ends_with("here"), "{said}");
+        drop((silent, deaf));
+        serving.shutdown().await;
     }
 }

@@ -29,6 +29,7 @@ pub(crate) async fn watch(
     inputs: mpsc::Sender<Input>,
 ) {
     let mut beat = tokio::time::interval(DISK_EVERY);
+    let mut said = None;
     loop {
         beat.tick().await;
         match space(&data) {
@@ -40,13 +41,40 @@ pub(crate) async fn watch(
             }
             Err(error) => warn!(%error, "asking for free space failed"),
         }
-        let ballast = ballast.clone();
-        let taken = tokio::task::spawn_blocking(move || ballast.take(BALLAST_SPARE_BYTES)).await;
-        match taken {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => warn!("there is no room for the ballast: make space on the disk"),
-            Ok(Err(error)) => warn!(%error, "taking the ballast failed"),
-            Err(error) => warn!(%error, "taking the ballast was cut short"),
+        if ballast.bytes() > 0 {
+            let trouble = take(ballast.clone()).await;
+            // Once, and again when it is another one.
+            if said != trouble {
+                if let Some(trouble) = &trouble {
+                    warn!("{trouble}");
+                }
+                said = trouble;
+            }
         }
     }
+}
+
+/// Takes the ballast; what is in the way, for a person.
+async fn take(ballast: Ballast) -> Option<String> {
+    let bytes = ballast.bytes();
+    let taken = tokio::task::spawn_blocking(move || ballast.take(BALLAST_SPARE_BYTES)).await;
+    match taken {
+        Ok(Ok(true)) => None,
+        Ok(Ok(false)) => {
+            let [ballast, needed] = [bytes, bytes.saturating_add(BALLAST_SPARE_BYTES)].map(mib);
+            Some(format!(
+                "the ballast of {ballast} MiB is taken once {needed} MiB of the disk are free: make \
+                 space, or set ballast_mib lower"
+            ))
+        }
+        Ok(Err(error)) => {
+            let why = std::error::Error::source(&error).map(ToString::to_string);
+            Some(format!("{error} failed: {}", why.unwrap_or_default()))
+        }
+        Err(error) => Some(format!("taking the ballast was cut short: {error}")),
+    }
+}
+
+const fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }

@@ -202,6 +202,13 @@ fn create_keys(
 /// # Errors
 /// [`KeyError`], each with the next step.
 pub(crate) fn load(data: &Path, domains: &[String], now_ms: u64) -> Result<Keys, KeyError> {
+    if let Some(mode) = open_folder(data) {
+        warn!(
+            mode = format!("{mode:o}"),
+            "others may change what is in the data folder: run `chmod 700 {}`",
+            data.display()
+        );
+    }
     let operational = SecretKey::from_seed(&*read_key(&data.join(OPERATIONAL))?);
     let sealing = read_key(&data.join(SEALING))?;
     let transport = TransportSeed::from_bytes(*read_key(&data.join(TRANSPORT))?);
@@ -301,6 +308,12 @@ fn make_folder(data: &Path) -> Result<(), KeyError> {
     })
 }
 
+/// The mode of a folder in which others may replace files, whatever the modes of those are.
+fn open_folder(data: &Path) -> Option<u32> {
+    let mode = fs::metadata(data).ok()?.mode() & 0o1777;
+    (mode & 0o022 != 0 && mode & 0o1000 == 0).then_some(mode)
+}
+
 fn write_key(path: &Path, seed: &[u8; 32]) -> Result<(), KeyError> {
     let mut text = Zeroizing::new(data_encoding::HEXLOWER.encode(seed));
     text.push('\n');
@@ -387,7 +400,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{DELEGATION_LIFE_MS, KeyError, create, load, owner};
+    use super::{DELEGATION_LIFE_MS, KeyError, create, load, open_folder, owner};
 
     const NOW: u64 = 1_800_000_000_000;
 
@@ -425,6 +438,17 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "0123").unwrap();
         assert!(matches!(load(folder.path(), &[], NOW), Err(KeyError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, expected) in
+            [(0o700, None), (0o755, None), (0o777, Some(0o777)), (0o770, Some(0o770))]
+        {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(open_folder(folder.path()), expected);
+        }
     }
 
     #[test]

@@ -61,11 +61,15 @@ pub(crate) const DISK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const BALLAST_SPARE_BYTES: u64 = 64 * 1024 * 1024;
 /// A loop that has not turned for so long is stuck.
 pub(crate) const LOOP_TURN_MAX: Duration = Duration::from_secs(1);
+/// Connections to `/metrics` and its neighbours at a time: a few monitors, each with one.
+pub(crate) const WATCHER_CONNECTIONS_MAX: usize = 64;
+/// Time for one of them, from the connection to the end of the answer: monitors give up sooner.
+pub(crate) const WATCHER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Administrators' connections at a time; they are programs of the same user.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 16;
 /// Bytes of one administrator's line.
 pub(crate) const ADMIN_LINE_BYTES_MAX: u64 = 64 * 1024;
-/// Time for the answer to an administrator.
+/// Time for the question of an administrator, and for its answer.
 pub(crate) const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers that the metrics name one by one; the rest is in the sums.
 pub(crate) const METRIC_PEERS_MAX: usize = 256;

@@ -1,7 +1,7 @@
 //! Joins the parts into a running node, and takes them apart again in the right order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -28,7 +28,7 @@ use crate::admin_link::{Admin, AdminSocket};
 use crate::bootstrap::keep_bootstrapping;
 use crate::chance::{NoRandomness, draw};
 use crate::client_link;
-use crate::client_listener::{ClientListener, Gate, TlsError, tls_acceptor};
+use crate::client_listener::{BoundedListener, Gate, TlsError, tls_acceptor};
 use crate::clock;
 use crate::config::{ClientsConfig, Config, StoreConfig};
 use crate::disk;
@@ -36,7 +36,8 @@ use crate::failpoint::{self, Step};
 use crate::input::{Asker, Input, transport_bytes};
 use crate::keys::{self, KeyError, Keys};
 use crate::limits::{
-    DRAIN_TIMEOUT, INPUTS_MAX, PEER_BULK_BYTES_MAX, PEER_CONTROL_BYTES_MAX, STOP_TIMEOUT,
+    CLIENT_HANDSHAKE_TIMEOUT, DRAIN_TIMEOUT, INPUTS_MAX, PEER_BULK_BYTES_MAX,
+    PEER_CONTROL_BYTES_MAX, STOP_TIMEOUT, WATCHER_CONNECTIONS_MAX, WATCHER_TIMEOUT,
 };
 use crate::links::Links;
 use crate::metrics::{self, Metrics};
@@ -161,6 +162,13 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
 
     let (clients, tls) = bind_clients(&config.clients).await?;
     let admin = bind("listen_admin", config.listen_admin).await?;
+    if !is_inside(config.listen_admin.ip()) {
+        warn!(
+            listen_admin = %config.listen_admin,
+            "anybody who reaches this address reads the metrics, which name peers: listen on an \
+             inner address, or let a firewall keep others out"
+        );
+    }
     let admin_socket = AdminSocket::bind(&config.data)
         .map_err(|source| StartError::AdminSocket { data: config.data.clone(), source })?;
     let mut tasks = JoinSet::new();
@@ -203,7 +211,8 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     tasks.spawn(disk::watch(config.data.clone(), ballast, Arc::clone(&metrics), inputs.clone()));
     tasks.spawn(serve_admin(admin, Arc::clone(&metrics), asker));
     let mut accepting = JoinSet::new();
-    let listener = ClientListener::new(clients, tls, config.clients.connections_max);
+    let places = config.clients.connections_max;
+    let listener = BoundedListener::new(clients, tls, places, CLIENT_HANDSHAKE_TIMEOUT);
     accepting.spawn(serve_clients(listener, inputs.clone()));
     info!(node = %keys.node.to_text(), "the node runs");
     Ok(Node { id: keys.node, bound, inputs, metrics, ended, open_links, accepting, tasks })
@@ -422,6 +431,14 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Sta
     bound.map_err(|source| StartError::Listen { key, address, source })
 }
 
+/// An address that only this machine or its own network reaches.
+fn is_inside(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
 fn address_of(
     key: &'static str,
     listener: &TcpListener,
@@ -430,7 +447,7 @@ fn address_of(
     listener.local_addr().map_err(|source| StartError::Listen { key, address, source })
 }
 
-async fn serve_clients(listener: ClientListener, inputs: mpsc::Sender<Input>) {
+async fn serve_clients(listener: BoundedListener, inputs: mpsc::Sender<Input>) {
     let service = client_link::router(inputs).into_make_service_with_connect_info::<Gate>();
     if let Err(error) = axum::serve(listener, service).await {
         error!(%error, "serving devices ended");
@@ -438,6 +455,7 @@ async fn serve_clients(listener: ClientListener, inputs: mpsc::Sender<Input>) {
 }
 
 async fn serve_admin(listener: TcpListener, metrics: Arc<Metrics>, asker: Asker) {
+    let listener = BoundedListener::new(listener, None, WATCHER_CONNECTIONS_MAX, WATCHER_TIMEOUT);
     if let Err(error) = axum::serve(listener, metrics::router(metrics, asker)).await {
         error!(%error, "serving metrics ended");
     }
@@ -450,5 +468,27 @@ fn raise_file_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, "the limit on open files stays as it was");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_inside;
+
+    #[test]
+    fn every_address_that_the_world_may_reach_is_known_as_such() {
+        for (address, inside) in [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("192.168.0.9", true),
+            ("fd00::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_inside(address.parse().unwrap()), inside, "{address}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Space on the disk of a store: how much is free, and a reserve that is given up when there is
 //! none, so that a full node can start and delete. Decides no watermarks; the owner does.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes that a process without privileges may still write to the disk that holds `path`.
@@ -38,6 +39,12 @@ impl Ballast {
     #[must_use]
     pub fn beside(store: &Path, bytes: u64) -> Self {
         Self { path: store.with_file_name("ballast"), bytes }
+    }
+
+    /// How large the reserve is, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether the whole reserve is in place.
@@ -92,7 +99,9 @@ impl Ballast {
     }
 
     fn fill(&self) -> io::Result<()> {
-        let mut file = File::create(&self.path)?;
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&self.path)?;
         reserve(&mut file, self.bytes)?;
         file.sync_all()
     }
@@ -125,6 +134,8 @@ fn write_zeros(file: &mut File, bytes: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::{Ballast, free_bytes};
 
     #[test]
@@ -136,6 +147,8 @@ mod tests {
         assert!(!ballast.is_held().unwrap());
         assert!(ballast.take(0).unwrap());
         assert!(ballast.is_held().unwrap());
+        let mode = folder.path().join("ballast").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert!(ballast.take(u64::MAX / 2).unwrap(), "what is held needs no room");
         assert!(ballast.release().unwrap());
         assert!(!ballast.release().unwrap());

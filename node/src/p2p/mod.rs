@@ -12,6 +12,7 @@ mod kad_gate;
 mod lanes;
 mod limits;
 mod peers;
+mod port_check;
 mod queue;
 mod session;
 mod swarm_task;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use libp2p::TransportError;
 use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
@@ -279,7 +281,7 @@ pub enum StartError {
     #[error(transparent)]
     Chance(#[from] NoRandomness),
     /// An address cannot be listened on.
-    #[error("listening on {address}")]
+    #[error("listening on {address}, as listen_peers says; is another node running?")]
     Listen {
         /// Which.
         address: Multiaddr,
@@ -341,10 +343,18 @@ pub fn start(
         AddressFilter::PublicOnly
     };
     let mut swarm = build_swarm(config.transport_seed.keypair()?, filter)?;
+    let failed = |address: &Multiaddr, source| {
+        let address = address.clone();
+        StartError::Listen { address, source }
+    };
     for address in &config.listen {
-        swarm.listen_on(address.clone()).map_err(|source| StartError::Listen {
-            address: address.clone(),
-            source: Box::new(source),
+        port_check::check(address).map_err(|error| failed(address, Box::new(error)))?;
+    }
+    for address in &config.listen {
+        swarm.listen_on(address.clone()).map_err(|error| match error {
+            // The text of the one would say what that of the other says.
+            TransportError::Other(error) => failed(address, Box::new(error)),
+            error @ TransportError::MultiaddrNotSupported(_) => failed(address, Box::new(error)),
         })?;
     }
     for address in &config.announce {
