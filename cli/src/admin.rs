@@ -15,10 +15,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Question {
-    /// All peers: connected or not, what waits for them, when the next attempt is due.
+    /// All peers: connected or not, what waits to be handed over to them, what they hold for their
+    /// devices, when the next attempt is due.
     #[command(after_help = "Example:\n  tidings admin peers --data /var/lib/tidings")]
     Peers(Common),
-    /// The oldest envelopes that wait for a peer, or for all.
+    /// The oldest envelopes for a peer, or for all, whose end is not proved.
     #[command(
         after_help = "Example:\n  tidings admin queue --data /var/lib/tidings --peer <node id>"
     )]
@@ -71,15 +72,23 @@ fn time(item: &Value, name: &str) -> String {
     relative(item.get(name).and_then(Value::as_u64))
 }
 
+/// What was handed over and is not final.
+fn held(item: &Value) -> String {
+    let count = |name| item.get(name).and_then(Value::as_u64).unwrap_or(0);
+    count("queued").saturating_sub(count("waiting")).to_string()
+}
+
 fn show_peers(answer: &Value) {
-    let head = ["NODE", "LINK", "QUEUED", "OLDEST", "STATEMENTS", "FAILURES", "NEXT TRY", "SEEN"];
+    let head =
+        ["NODE", "LINK", "WAITING", "OLDEST", "HELD", "STATEMENTS", "FAILURES", "NEXT TRY", "SEEN"];
     let row = |peer: &Value| {
         let link = if field(peer, "connected") == "true" { "up" } else { "down" };
         vec![
             field(peer, "node"),
             link.to_owned(),
-            field(peer, "queued"),
+            field(peer, "waiting"),
             time(peer, "oldest_ms"),
+            held(peer),
             field(peer, "statements"),
             field(peer, "failures"),
             time(peer, "next_try_ms"),
@@ -97,9 +106,10 @@ fn show_queue(answer: &Value) {
             time(item, "accepted_ms"),
             time(item, "expires_ms"),
             format!("{} of {}", field(item, "finished"), field(item, "copies")),
+            if field(item, "waiting") == "true" { "here" } else { "handed over" }.to_owned(),
         ]
     };
-    show::table(&["FOR", "ENVELOPE", "ACCEPTED", "EXPIRES", "FINAL"], &rows(answer, row));
+    show::table(&["FOR", "ENVELOPE", "ACCEPTED", "EXPIRES", "FINAL", "WAITS"], &rows(answer, row));
 }
 
 fn show_status(answer: &Value) {
@@ -109,7 +119,8 @@ fn show_status(answer: &Value) {
         ("accounts", "accounts"),
         ("devices_connected", "devices connected"),
         ("peers_connected", "peers connected"),
-        ("queued", "envelopes for peers"),
+        ("waiting", "envelopes to hand over"),
+        ("held", "envelopes held by peers"),
         ("inbox", "copies for devices"),
         ("full", "disk full"),
         ("commit", "last commit"),
@@ -118,7 +129,8 @@ fn show_status(answer: &Value) {
     let row = |(name, label): &(&str, &str)| {
         let is_less = *name == "inbox" && answer.get("counting") == Some(&Value::Bool(true));
         let so_far = if is_less { " so far, still counting" } else { "" };
-        vec![(*label).to_owned(), field(answer, name) + so_far]
+        let value = if *name == "held" { held(answer) } else { field(answer, name) };
+        vec![(*label).to_owned(), value + so_far]
     };
     let mut lines: Vec<Vec<String>> = names.iter().map(row).collect();
     for address in answer.get("addresses").and_then(Value::as_array).into_iter().flatten() {

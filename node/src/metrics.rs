@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
@@ -20,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_core::effect::{AdminReply, NodeStatus, Observed, PeerStatus};
 use tidings_core::event::AdminCommand;
 use tidings_store::Counters;
+use tracing::error;
 
 use crate::clock;
 use crate::input::Asker;
@@ -43,6 +47,7 @@ pub(crate) struct Metrics {
     store: Family<Word, Counter>,
     status: Family<Word, Gauge>,
     queued: Family<PeerLabel, Gauge>,
+    waiting: Family<PeerLabel, Gauge>,
     oldest: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     connected: Family<PeerLabel, Gauge>,
     disk: Family<Word, Gauge>,
@@ -62,6 +67,7 @@ impl Metrics {
             store: Family::default(),
             status: Family::default(),
             queued: Family::default(),
+            waiting: Family::default(),
             oldest: Family::default(),
             connected: Family::default(),
             disk: Family::default(),
@@ -84,8 +90,11 @@ impl Metrics {
         r.register("batch_events", "Events of one batch", self.batch.clone());
         r.register("store", "Work of the store", self.store.clone());
         r.register("node", "The node at a glance", self.status.clone());
-        r.register("peer_queued", "Envelopes that wait for a peer", self.queued.clone());
-        let (unit, help) = (Unit::Seconds, "Age of the oldest of them");
+        let help = "Envelopes for a peer whose end is not proved, wherever they are";
+        r.register("peer_queued", help, self.queued.clone());
+        let help = "Those among them that wait to be handed over";
+        r.register("peer_waiting", help, self.waiting.clone());
+        let (unit, help) = (Unit::Seconds, "Age of the oldest that waits to be handed over");
         r.register_with_unit("peer_oldest", help, unit, self.oldest.clone());
         r.register("peer_connected", "Whether a link is up and greeted", self.connected.clone());
         r.register_with_unit("disk", "The store's disk", Unit::Bytes, self.disk.clone());
@@ -114,6 +123,10 @@ impl Metrics {
             Observed::AuditUnknown => "audit_unknown",
             Observed::RolledBack => "rolled_back",
             Observed::OtherRolledBack => "other_rolled_back",
+            Observed::OwnIdElsewhere => {
+                error!("another process runs with this node's keys: stop one of the two");
+                "own_id_elsewhere"
+            }
         };
         self.observed.get_or_create(&[("what", what)]).inc();
     }
@@ -151,6 +164,7 @@ impl Metrics {
             ("devices_connected", status.devices_connected),
             ("peers_connected", status.peers_connected),
             ("queued", status.queued),
+            ("waiting", status.waiting),
             ("inbox", status.inbox),
             ("counting", u64::from(status.counting)),
             ("full", u64::from(status.full)),
@@ -164,12 +178,14 @@ impl Metrics {
         // The longest queues first, so that the bound on series drops the idle ones.
         peers.sort_by_key(|peer| std::cmp::Reverse((peer.queued, peer.connected)));
         self.queued.clear();
+        self.waiting.clear();
         self.oldest.clear();
         self.connected.clear();
         for peer in peers.into_iter().take(METRIC_PEERS_MAX) {
             let labels = [("peer", peer.node.to_text())];
             let oldest = peer.oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
             self.queued.get_or_create(&labels).set(gauge(peer.queued));
+            self.waiting.get_or_create(&labels).set(gauge(peer.waiting));
             self.oldest.get_or_create(&labels).set(seconds(oldest));
             self.connected.get_or_create(&labels).set(i64::from(peer.connected));
         }
@@ -191,6 +207,11 @@ pub(crate) fn router(metrics: Arc<Metrics>, asker: Asker) -> Router {
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state((metrics, asker))
+        // A connection has its time and no more, so it carries one question.
+        .layer(map_response(async |mut response: Response| {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }))
 }
 
 type Watched = State<(Arc<Metrics>, Asker)>;

@@ -262,6 +262,7 @@ impl Oracle {
             Observed::AuditUnknown => "audit unknown",
             Observed::RolledBack => "rolled back",
             Observed::OtherRolledBack => "other rolled back",
+            Observed::OwnIdElsewhere => "own id elsewhere",
         };
         self.count(name);
     }

@@ -7,6 +7,7 @@ use crate::{
     Core,
     effect::{AdminReply, Effect, NodeStatus, PeerStatus, QueueItem},
     event::{AdminCommand, AdminToken},
+    peer::Peer,
     schema::{self, OUT, OutRow},
     settings::Sabotage,
 };
@@ -48,7 +49,8 @@ impl Core {
     fn peer_statuses(&self, txn: &dyn Txn) -> Result<Vec<PeerStatus>, StoreError> {
         let mut statuses = Vec::with_capacity(self.peers.len());
         for (node, peer) in &self.peers {
-            let first = Self::outbox_eids(txn, peer.number, 0, 1)?;
+            let from = peer.owed.first().copied().unwrap_or(peer.passed);
+            let first = Self::outbox_eids(txn, peer.number, from, 1)?;
             let oldest = match first.first() {
                 Some((_, eid)) => schema::get::<OutRow>(txn, OUT, eid.as_bytes())?,
                 None => None,
@@ -60,6 +62,7 @@ impl Core {
                 node: *node,
                 connected: peer.link.is_some(),
                 queued: peer.queued,
+                waiting: peer.waiting(),
                 oldest_ms: oldest.map(|row| row.accepted_ms),
                 statements: peer.statements,
                 failures: peer.retry.failures,
@@ -80,7 +83,7 @@ impl Core {
         let wanted = self.peers.iter().filter(|(node, _)| only.is_none_or(|only| only == **node));
         for (node, peer) in wanted {
             let room = QUEUE_ITEMS_MAX.saturating_sub(items.len());
-            for (_, eid) in Self::outbox_eids(txn, peer.number, 0, room)? {
+            for (lsn, eid) in Self::outbox_eids(txn, peer.number, 0, room)? {
                 let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { continue };
                 let finished = row.copies.iter().filter(|copy| copy.done.is_some()).count();
                 items.push(QueueItem {
@@ -90,6 +93,7 @@ impl Core {
                     expires_ms: row.expires_ms,
                     copies: u32::try_from(row.copies.len()).unwrap_or(u32::MAX),
                     finished: u32::try_from(finished).unwrap_or(u32::MAX),
+                    waiting: lsn >= peer.passed || peer.owed.contains(&lsn),
                 });
             }
         }
@@ -111,6 +115,7 @@ impl Core {
             devices_connected: self.online.len() as u64,
             peers_connected: self.peers.values().filter(|p| p.link.is_some()).count() as u64,
             queued: self.peers.values().map(|peer| peer.queued).sum(),
+            waiting: self.peers.values().map(Peer::waiting).sum(),
             inbox: self.tally.total(),
             counting: self.tally.is_counting(),
             full: self.is_full_for(crate::Asker::Device),

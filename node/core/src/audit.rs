@@ -186,6 +186,7 @@ impl Core {
         for eid in unknown {
             if let Some(lsn) = peer.audits.page.remove(eid) {
                 peer.resend.insert(lsn, now_ms);
+                peer.owed.insert(lsn);
                 lost += 1;
             }
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidings_protocol::{
     client_frame::{Goaway, NodeFrame},
-    descriptor::{Addresses, Descriptor, NodeState, Transport},
+    descriptor::{Addresses, CheckedDescriptor, Descriptor, NodeState, Transport},
     limits,
     peer_frame::{Farewell, PeerFrame},
     refusal::{Refusal, RefusalCode},
@@ -26,6 +26,7 @@ const RETURN_MS_MIN: u64 = 500;
 pub(crate) struct OwnDescriptor {
     current: Option<Descriptor>,
     transports: Vec<Transport>,
+    serial: u64,
     /// When it is signed afresh, in Unix ms.
     renew_ms: Option<u64>,
 }
@@ -33,6 +34,11 @@ pub(crate) struct OwnDescriptor {
 impl OwnDescriptor {
     pub(crate) const fn current(&self) -> Option<&Descriptor> {
         self.current.as_ref()
+    }
+
+    /// Somebody else has signed addresses of this node since this process did.
+    pub(crate) const fn is_older_than(&self, found: &CheckedDescriptor) -> bool {
+        self.current.is_some() && self.serial < found.addresses.serial
     }
 
     pub(crate) const fn deadline(&self) -> Option<u64> {
@@ -83,6 +89,7 @@ impl Core {
         let delegation = self.settings.delegation.clone();
         let descriptor = Descriptor::sign(delegation, &addresses, &self.settings.operational);
         self.own.current = Some(descriptor.clone());
+        self.own.serial = serial;
         self.own.renew_ms = Some(self.now_ms + RENEW_MS);
         self.effects.push_back(Effect::Publish { descriptor });
         Ok(())

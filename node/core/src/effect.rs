@@ -103,6 +103,8 @@ pub enum Observed {
     RolledBack,
     /// A peer or device was found to be rolled back.
     OtherRolledBack,
+    /// Another process has greeted, or has signed addresses, as this very node: its keys run twice.
+    OwnIdElsewhere,
 }
 
 /// An answer to an administrator.
@@ -127,9 +129,13 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// A link is up and greeted.
     pub connected: bool,
-    /// Envelopes that are not final.
+    /// Envelopes that are not final: those that wait to be handed over, and those that the peer holds
+    /// and whose end is not proved.
     pub queued: u64,
-    /// When the oldest of them was accepted, in Unix ms.
+    /// Those that wait to be handed over, as far as is known: after a start, what was sent and not
+    /// answered counts as handed over until the first link.
+    pub waiting: u64,
+    /// When the oldest of these was accepted, in Unix ms.
     pub oldest_ms: Option<u64>,
     /// Statements that wait for it.
     pub statements: u64,
@@ -158,6 +164,8 @@ pub struct QueueItem {
     pub copies: u32,
     /// Final copies.
     pub finished: u32,
+    /// It waits to be handed over; else the peer holds it.
+    pub waiting: bool,
 }
 
 /// A node at a glance.
@@ -175,8 +183,10 @@ pub struct NodeStatus {
     pub devices_connected: u64,
     /// Peers with a greeted link.
     pub peers_connected: u64,
-    /// Envelopes that wait for peers.
+    /// Envelopes for peers that are not final.
     pub queued: u64,
+    /// Those that wait to be handed over, as in [`PeerStatus::waiting`].
+    pub waiting: u64,
     /// Copies that wait for own devices.
     pub inbox: u64,
     /// The node has just started and has not counted all of `inbox` yet.

@@ -48,6 +48,34 @@ impl Peer {
         self.fresh.clear();
     }
 
+    /// Envelopes that wait to be handed over: the peer holds the others that are not final.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.unsent + self.owed.len() as u64
+    }
+
+    /// A row is sent, or not worth it any more. True when that is new.
+    fn pass(&mut self, lsn: u64) -> bool {
+        if lsn < self.passed {
+            return false;
+        }
+        self.passed = lsn + 1;
+        self.unsent = self.unsent.saturating_sub(1);
+        self.owed.insert(lsn);
+        true
+    }
+
+    /// A row is gone.
+    fn drop_row(&mut self, lsn: u64) {
+        self.queued = self.queued.saturating_sub(1);
+        if !self.owed.remove(&lsn) && lsn >= self.passed {
+            self.unsent = self.unsent.saturating_sub(1);
+        }
+        self.resend.remove(&lsn);
+        if lsn >= self.cursor {
+            self.fall_behind();
+        }
+    }
+
     /// When something has to be sent again. With a full window an answer comes first.
     pub(crate) fn resend_deadline(&self) -> Option<u64> {
         if self.room() == 0 {
@@ -70,6 +98,7 @@ impl Core {
     pub(crate) fn note_queued(&mut self, node: &NodeId, fresh: Fresh) {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.queued += 1;
+            peer.unsent += 1;
             if peer.is_caught_up() {
                 peer.fresh.push(fresh);
             }
@@ -149,6 +178,9 @@ impl Core {
         let Fresh { lsn, eid, head, head_bytes, shared } = envelope;
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link else { return };
+        if peer.pass(lsn) {
+            self.batch.peer_rows.insert(*node);
+        }
         if head.header.expires_ms <= self.now_ms || peer.inflight.contains(&eid) {
             return;
         }
@@ -213,7 +245,10 @@ impl Core {
                 }
                 // A final refusal on a hop proves nothing: the audits ask again, ever more rarely,
                 // until the destination's signature or the end of the envelope's life.
-                Some(_) | None => peer.audits.handed(lsn, now_ms),
+                Some(_) | None => {
+                    peer.owed.remove(&lsn);
+                    peer.audits.handed(lsn, now_ms);
+                }
             }
             if self.is_sabotaged(Sabotage::DropCopyOnHopAck) {
                 self.drop_out(&answer.eid, txn)?;
@@ -235,12 +270,8 @@ impl Core {
         if let Some(node) = self.numbers.get(&row.peer).copied()
             && let Some(peer) = self.peers.get_mut(&node)
         {
-            peer.queued = peer.queued.saturating_sub(1);
-            peer.resend.remove(&row.lsn);
+            peer.drop_row(row.lsn);
             peer.inflight.remove(eid);
-            if row.lsn >= peer.cursor {
-                peer.fall_behind();
-            }
             self.batch.peer_rows.insert(node);
             self.batch.peers.insert(node);
         }

@@ -1,7 +1,7 @@
 //! Other nodes: numbers, links, hellos, dialling. What travels over a link is in `outbox.rs`,
 //! `accept.rs`, `statements.rs`, `audit.rs` and `fetch.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tidings_protocol::{
@@ -65,7 +65,15 @@ pub(crate) struct Peer {
     pub(crate) sent: u64,
     pub(crate) seen_ms: u64,
     pub(crate) queued: u64,
+    /// Rows of the outbox from `passed` on.
+    pub(crate) unsent: u64,
     pub(crate) statements: u64,
+    /// One above the highest row that was sent, or was not worth sending any more.
+    pub(crate) passed: u64,
+    /// Rows below that which the peer does not hold, as far as is known: not answered, refused for
+    /// now, or lost there. After a start none, until the first link audits. No more than what may
+    /// be in flight or wait to be sent again.
+    pub(crate) owed: BTreeSet<u64>,
     /// The greeted link.
     pub(crate) link: Option<LinkId>,
     pub(crate) retry: Retry,
@@ -101,6 +109,7 @@ impl Peer {
             sent: self.sent,
             seen_ms: self.seen_ms,
             queued: self.queued,
+            unsent: self.unsent,
             statements: self.statements,
         }
     }
@@ -147,6 +156,8 @@ impl Core {
                 sent: row.sent,
                 seen_ms: row.seen_ms,
                 queued: row.queued,
+                unsent: row.unsent,
+                passed: row.sent + 1,
                 statements: row.statements,
                 cursor: row.sent + 1,
                 ..Peer::default()
@@ -170,7 +181,7 @@ impl Core {
             return Ok(peer.number);
         }
         let number = self.numbers.last_key_value().map_or(1, |(number, _)| number + 1);
-        let peer = Peer { number, cursor: 1, ..Peer::default() };
+        let peer = Peer { number, cursor: 1, passed: 1, ..Peer::default() };
         schema::put(txn, PEERS, node.as_bytes(), &peer.row())?;
         self.numbers.insert(number, *node);
         self.peers.insert(*node, peer);
@@ -361,8 +372,16 @@ impl Core {
             .get(&link)
             .is_some_and(|link| checked.descriptor.1.has_transport(&link.transport));
         if !is_proved || node == self.node {
+            if is_proved {
+                self.observe(Observed::OwnIdElsewhere);
+            }
             self.refuse_peer(link, RefusalCode::NotAuthorised);
             return Ok(());
+        }
+        // First, since a mark that the other process has left looks like a store that was rolled back.
+        let mut introduced = checked.introductions.iter().map(|(_, introduced)| introduced);
+        if introduced.any(|known| known.node() == self.node && self.own.is_older_than(known)) {
+            self.observe(Observed::OwnIdElsewhere);
         }
         if !self.check_mark(checked.hello.yours.as_ref(), txn)? {
             return Ok(());

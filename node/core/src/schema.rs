@@ -177,6 +177,8 @@ row! {
         seen_ms: u64,
         /// Rows of the outbox that are for it.
         queued: u64,
+        /// Those among them that were never sent to it.
+        unsent: u64,
         /// Rows of statements that are for it.
         statements: u64,
     }

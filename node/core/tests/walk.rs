@@ -313,3 +313,74 @@ fn the_store_of_another_node_is_refused() {
         })
         .unwrap();
 }
+
+/// Envelopes for globex that are not final, and those that wait to be handed over.
+fn queue_of(acme: &mut Node) -> (u64, u64, bool, Vec<bool>) {
+    let ask = |command| Event::Admin { token: AdminToken(1), command };
+    acme.give([ask(AdminCommand::Peers), ask(AdminCommand::Queue { node: None })]);
+    let Some(AdminReply::Queue(items)) = acme.replies.pop() else { panic!("no queue") };
+    let Some(AdminReply::Peers(peers)) = acme.replies.pop() else { panic!("no peers") };
+    let [peer] = peers.as_slice() else { panic!("one peer") };
+    let items = items.iter().map(|item| item.waiting).collect();
+    (peer.queued, peer.waiting, peer.oldest_ms.is_some(), items)
+}
+
+#[test]
+fn what_waits_to_be_handed_over_is_told_from_what_the_peer_holds() {
+    let acme_disk = MemDisk::new();
+    let mut acme = Node::open(10, &acme_disk, 1);
+    let mut globex = Node::open(20, &MemDisk::new(), 2);
+    let alice = Phone::join(&mut acme, "alice", 30);
+    let bob = Phone::join(&mut globex, "bob", 40);
+    let globex_id = globex.id;
+    let submit = |acme: &mut Node, numbers: core::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            let head = bob.envelope(acme.id, globex_id, number);
+            alice.submit(acme, head, number);
+        }
+    };
+    submit(&mut acme, 1..=3);
+    assert_eq!(queue_of(&mut acme), (3, 3, true, vec![true; 3]), "the peer is away");
+    connect(&mut acme, 10, &mut globex, 20);
+    submit(&mut acme, 4..=4);
+    let rest = vec![false, false, false, true];
+    assert_eq!(queue_of(&mut acme), (4, 1, true, rest), "one is sent, and not answered");
+    settle(&mut acme, &mut globex);
+    assert_eq!(queue_of(&mut acme), (4, 0, false, vec![false; 4]), "the device is away");
+    acme.give([Event::PeerClosed { link: LinkId(1) }]);
+    submit(&mut acme, 5..=6);
+    let rest = vec![false, false, false, false, true, true];
+    assert_eq!(queue_of(&mut acme), (6, 2, true, rest.clone()), "away again");
+    drop(acme);
+    let mut acme = Node::open(10, &acme_disk, 8);
+    assert_eq!(queue_of(&mut acme), (6, 2, true, rest), "it is known after a start");
+    connect(&mut acme, 10, &mut globex, 20);
+    settle(&mut acme, &mut globex);
+    assert_eq!(bob.receive(&mut globex), 6);
+    settle(&mut acme, &mut globex);
+    assert_eq!(queue_of(&mut acme), (0, 0, false, Vec::new()));
+}
+
+#[test]
+fn a_node_says_that_its_keys_run_twice() {
+    let mut acme = Node::open(10, &MemDisk::new(), 1);
+    let mut globex = Node::open(20, &MemDisk::new(), 2);
+    connect(&mut acme, 10, &mut globex, 20);
+    settle(&mut acme, &mut globex);
+    assert_eq!(acme.own_id_seen, 0);
+    // A copy of acme, started later, greets globex in its place.
+    globex.give([Event::PeerClosed { link: LinkId(1) }]);
+    acme.give([Event::PeerClosed { link: LinkId(1) }]);
+    let mut copy = Node::open_at(10, &MemDisk::new(), 3, NOW_MS + 1_000);
+    connect(&mut copy, 10, &mut globex, 20);
+    settle(&mut copy, &mut globex);
+    assert_eq!(copy.own_id_seen, 0, "its addresses are the newest");
+    globex.give([Event::PeerClosed { link: LinkId(1) }]);
+    connect(&mut acme, 10, &mut globex, 20);
+    settle(&mut acme, &mut globex);
+    assert_eq!(acme.own_id_seen, 1, "globex introduces the copy");
+    // And face to face.
+    connect(&mut acme, 10, &mut copy, 10);
+    settle(&mut acme, &mut copy);
+    assert_eq!((acme.own_id_seen, copy.own_id_seen), (2, 1));
+}

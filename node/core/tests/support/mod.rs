@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use tidings_core::{
     Core,
-    effect::{AdminReply, Effect},
+    effect::{AdminReply, Effect, Observed},
     event::{AdminCommand, AdminToken, ConnId, Event, LinkId, PeerInput},
     ingress::{Read, read_client_frame, read_peer_frame},
     schema::SCHEMA,
@@ -45,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) lookups: Vec<NodeId>,
     pub(crate) closed: Vec<LinkId>,
     pub(crate) replies: Vec<AdminReply>,
+    pub(crate) own_id_seen: usize,
 }
 
 /// A node's id and settings, from a seed.
@@ -66,6 +67,10 @@ pub(crate) fn identity(seed: u8) -> (NodeId, Settings) {
 
 impl Node {
     pub(crate) fn open(seed: u8, disk: &MemDisk, boot: u8) -> Self {
+        Self::open_at(seed, disk, boot, NOW_MS)
+    }
+
+    pub(crate) fn open_at(seed: u8, disk: &MemDisk, boot: u8, now_ms: u64) -> Self {
         let (id, settings) = identity(seed);
         let opening =
             Opening { boot: tidings_store::BootId([boot; 16]), incarnation: u64::from(seed) };
@@ -75,17 +80,28 @@ impl Node {
         store
             .batch(&mut |txn| {
                 let mut opened =
-                    Core::open(settings.clone(), &lineage, [boot; 32], NOW_MS, txn).unwrap();
-                opened.finish(NOW_MS, txn)?;
+                    Core::open(settings.clone(), &lineage, [boot; 32], now_ms, txn).unwrap();
+                opened.finish(now_ms, txn)?;
                 core = Some(opened);
                 Ok(())
             })
             .unwrap();
         let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
         let (dials, lookups, closed, replies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (core, now_ms) = (core.unwrap(), NOW_MS);
-        let mut node =
-            Self { core, store, id, now_ms, to_clients, to_peer, dials, lookups, closed, replies };
+        let (core, own_id_seen) = (core.unwrap(), 0);
+        let mut node = Self {
+            core,
+            store,
+            id,
+            now_ms,
+            to_clients,
+            to_peer,
+            dials,
+            lookups,
+            closed,
+            replies,
+            own_id_seen,
+        };
         let peer_id = Bytes::from(vec![seed; 34]);
         node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
         node
@@ -115,6 +131,7 @@ impl Node {
                 Effect::Lookup { node } => self.lookups.push(node),
                 Effect::ClosePeer { link } => self.closed.push(link),
                 Effect::AdminReply { reply, .. } => self.replies.push(reply),
+                Effect::Observed(Observed::OwnIdElsewhere) => self.own_id_seen += 1,
                 Effect::CloseClient { .. } | Effect::Publish { .. } | Effect::Observed(_) => {}
             }
         }
