@@ -123,6 +123,7 @@ fn show_status(answer: &Value) {
         ("held", "envelopes held by peers"),
         ("inbox", "copies for devices"),
         ("full", "disk full"),
+        ("full_for_peers", "disk full for peers"),
         ("commit", "last commit"),
         ("incarnation", "incarnation"),
     ];

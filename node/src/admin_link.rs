@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tidings_core::effect::{AdminReply, NodeStatus, PeerStatus, QueueItem};
 use tidings_core::event::AdminCommand;
+use tidings_core::space::Intake;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::NodeId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -255,7 +256,8 @@ impl Admin {
             "waiting": status.waiting,
             "inbox": status.inbox,
             "counting": status.counting,
-            "full": status.full,
+            "full": status.intake == Intake::Nobody,
+            "full_for_peers": status.intake != Intake::Everybody,
             "addresses": status.multiaddrs.iter().map(with_peer_id).collect::<Vec<_>>(),
         })
     }

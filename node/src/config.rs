@@ -90,7 +90,8 @@ pub struct StoreConfig {
     pub device_rows_max: u64,
     /// Envelopes that may wait for one peer.
     pub peer_rows_max: u64,
-    /// How full the disk may be before nothing new is taken from devices.
+    /// How full the disk may be, in percent, before nothing new is taken from devices; of a disk of
+    /// more than 20 GiB, 20 count.
     pub disk_percent_max: u64,
 }
 

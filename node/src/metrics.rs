@@ -22,8 +22,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tidings_core::effect::{AdminReply, NodeStatus, Observed, PeerStatus};
 use tidings_core::event::AdminCommand;
+use tidings_core::space::Intake;
 use tidings_store::Counters;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::input::Asker;
@@ -127,6 +128,10 @@ impl Metrics {
                 error!("another process runs with this node's keys: stop one of the two");
                 "own_id_elsewhere"
             }
+            Observed::Intake(intake) => {
+                log_intake(intake);
+                return;
+            }
         };
         self.observed.get_or_create(&[("what", what)]).inc();
     }
@@ -167,7 +172,8 @@ impl Metrics {
             ("waiting", status.waiting),
             ("inbox", status.inbox),
             ("counting", u64::from(status.counting)),
-            ("full", u64::from(status.full)),
+            ("full", u64::from(status.intake == Intake::Nobody)),
+            ("full_for_peers", u64::from(status.intake != Intake::Everybody)),
             ("last_commit", status.commit),
         ] {
             self.status.get_or_create(&[("what", what)]).set(gauge(value));
@@ -242,13 +248,25 @@ async fn live(State((_, asker)): Watched) -> Response {
     }
 }
 
+fn log_intake(intake: Intake) {
+    match intake {
+        Intake::Everybody => {
+            info!("the disk has room again: new messages are taken from everybody")
+        }
+        Intake::OwnDevices => {
+            warn!("the disk is nearly full: peers are told to come back; make space");
+        }
+        Intake::Nobody => error!("the disk is full: nothing new is taken; make space"),
+    }
+}
+
 /// The store answers and has space, and the node is not about to stop.
 async fn ready(State((metrics, asker)): Watched) -> Response {
     let why = if metrics.draining.load(Ordering::Relaxed) {
         "the node is stopping\n"
     } else {
         match asker.ask(AdminCommand::Status).await {
-            Some(AdminReply::Status(status)) if !status.full => {
+            Some(AdminReply::Status(status)) if status.intake != Intake::Nobody => {
                 return "ready\n".into_response();
             }
             Some(AdminReply::Status(_)) => "the disk is full: make space\n",

@@ -263,6 +263,7 @@ impl Oracle {
             Observed::RolledBack => "rolled back",
             Observed::OtherRolledBack => "other rolled back",
             Observed::OwnIdElsewhere => "own id elsewhere",
+            Observed::Intake(_) => "intake",
         };
         self.count(name);
     }

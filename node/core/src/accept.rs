@@ -10,12 +10,13 @@ use tidings_protocol::{
 use tidings_store::{StoreError, Txn};
 
 use crate::{
-    Asker, Core,
+    Core,
     effect::Observed,
     event::{LinkId, PreparedEnvelope},
     inbox::Hop,
     schema::{self, SEEN, SeenRow},
     settings::Sabotage,
+    space::Asker,
 };
 
 /// How soon a peer should try again when there is no room: the expiry job runs each minute.
@@ -47,7 +48,7 @@ impl Core {
             Some(RefusalCode::Busy)
         } else if self.draining {
             Some(RefusalCode::Draining)
-        } else if self.is_full_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
+        } else if self.has_no_room_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
             Some(RefusalCode::Quota)
         } else {
             None

@@ -24,6 +24,7 @@ use crate::{
         self, ACCOUNTS, AccountRow, BUNDLES, DEVICES, DeviceRow, INVITES, InviteRow, LISTS,
         ONE_TIME, OneTimeRow, REPLACED, ReplacedRow, list_key,
     },
+    space::Asker,
 };
 
 /// How often in a row one device may have put another in its place.
@@ -62,7 +63,7 @@ impl Core {
             }
             Some(_) if known.is_some() => Some(RefusalCode::NameTaken),
             Some(_) if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
-            Some(_) if self.is_full_for(crate::Asker::Device) => Some(RefusalCode::Quota),
+            Some(_) if self.has_no_room_for(Asker::Device) => Some(RefusalCode::Quota),
             Some(_) => None,
         };
         let (Some(mut invite), None) = (invite, refusal) else {

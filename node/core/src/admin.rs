@@ -118,7 +118,7 @@ impl Core {
             waiting: self.peers.values().map(Peer::waiting).sum(),
             inbox: self.tally.total(),
             counting: self.tally.is_counting(),
-            full: self.is_full_for(crate::Asker::Device),
+            intake: self.intake,
             multiaddrs,
         })
     }

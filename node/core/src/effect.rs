@@ -9,7 +9,10 @@ use tidings_protocol::{
     refusal::RefusalCode,
 };
 
-use crate::event::{AdminToken, ConnId, LinkId};
+use crate::{
+    event::{AdminToken, ConnId, LinkId},
+    space::Intake,
+};
 
 /// One request of the core to its shell.
 #[derive(Clone, Debug)]
@@ -105,6 +108,8 @@ pub enum Observed {
     OtherRolledBack,
     /// Another process has greeted, or has signed addresses, as this very node: its keys run twice.
     OwnIdElsewhere,
+    /// The space that is left has changed from whom new envelopes are taken.
+    Intake(Intake),
 }
 
 /// An answer to an administrator.
@@ -191,8 +196,8 @@ pub struct NodeStatus {
     pub inbox: u64,
     /// The node has just started and has not counted all of `inbox` yet.
     pub counting: bool,
-    /// The store refuses new work for want of space.
-    pub full: bool,
+    /// From whom new envelopes are taken, by the space that is left.
+    pub intake: Intake,
     /// Where this process listens.
     pub multiaddrs: Vec<String>,
 }

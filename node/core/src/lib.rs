@@ -26,6 +26,7 @@ mod retry;
 pub mod schema;
 mod session;
 pub mod settings;
+pub mod space;
 mod statements;
 mod submit;
 mod tally;
@@ -54,6 +55,7 @@ use crate::{
     peer::{Link, Peer},
     session::Session,
     settings::{Sabotage, Settings},
+    space::Intake,
     tally::Tally,
     timers::Timers,
 };
@@ -88,7 +90,7 @@ pub struct Core {
     has_renewed: bool,
     rng: ChaCha20Rng,
     now_ms: u64,
-    full_percent: u64,
+    intake: Intake,
     draining: bool,
     sessions: BTreeMap<ConnId, Session>,
     online: BTreeMap<DeviceId, ConnId>,
@@ -140,7 +142,7 @@ impl Core {
             has_renewed: false,
             rng: ChaCha20Rng::from_seed(seed),
             now_ms,
-            full_percent: 0,
+            intake: Intake::Everybody,
             draining: false,
             sessions: BTreeMap::new(),
             online: BTreeMap::new(),
@@ -193,10 +195,7 @@ impl Core {
                 return self.on_listening(peer_id, multiaddrs, txn);
             }
             Event::Tick => return self.on_tick(txn),
-            Event::Disk { free, size } => {
-                self.full_percent =
-                    (size.saturating_sub(free) * 100).checked_div(size).unwrap_or(0);
-            }
+            Event::Disk { free, size } => self.on_disk(free, size),
             Event::Drain => return self.on_drain(txn),
             Event::Admin { token, command } => return self.on_admin(token, command, txn),
         }
@@ -259,18 +258,6 @@ impl Core {
             && !self.is_sabotaged(Sabotage::TakeFromTheFuture)
     }
 
-    /// True when the disk is too full for more from devices, or five percent earlier from peers.
-    fn is_full_for(&self, who: Asker) -> bool {
-        if self.is_sabotaged(Sabotage::TakeWhenFull) {
-            return false;
-        }
-        let margin = match who {
-            Asker::Device => 0,
-            Asker::Peer => 5,
-        };
-        self.full_percent + margin >= self.settings.disk_percent_max
-    }
-
     #[cfg(feature = "sabotage")]
     fn is_sabotaged(&self, how: Sabotage) -> bool {
         self.settings.sabotage == Some(how)
@@ -285,10 +272,3 @@ impl Core {
 
 /// In [`schema::META`]: the node whose store it is, since the first opening.
 const OWNER: &[u8] = b"node";
-
-/// Who wants something stored.
-#[derive(Clone, Copy, Debug)]
-enum Asker {
-    Device,
-    Peer,
-}

@@ -20,8 +20,8 @@ pub struct Settings {
     pub device_rows_max: u64,
     /// Envelopes that may wait for one peer.
     pub peer_rows_max: u64,
-    /// Share of the disk, in percent, above which nothing new is taken from devices; remote
-    /// envelopes are refused five percent below it, so that a full disk first closes the door.
+    /// How full the disk may be, in percent, before nothing new is taken from devices; remote
+    /// envelopes are refused five percent below it. Of a disk of more than 20 GiB, 20 count.
     pub disk_percent_max: u64,
     /// Variants that are broken on purpose, to test the simulator.
     #[cfg(feature = "sabotage")]

@@ -12,7 +12,7 @@ use tidings_protocol::{
 use tidings_store::{StoreError, Txn};
 
 use crate::{
-    Asker, Core,
+    Core,
     effect::Observed,
     event::{ConnId, PreparedEnvelope},
     expiry::has_short_life,
@@ -23,6 +23,7 @@ use crate::{
         expiry_key, peer_key, submit_key,
     },
     settings::Sabotage,
+    space::Asker,
 };
 
 impl Core {
@@ -95,7 +96,7 @@ impl Core {
         if self.draining {
             return Ok(Some(RefusalCode::Draining));
         }
-        if self.is_full_for(Asker::Device) {
+        if self.has_no_room_for(Asker::Device) {
             return Ok(Some(RefusalCode::Quota));
         }
         let oldest = self.now_ms.saturating_sub(limits::MESSAGE_LIFE_MS_MAX);
