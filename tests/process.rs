@@ -45,6 +45,8 @@ mod restore;
 mod server;
 #[path = "process/stop.rs"]
 mod stop;
+#[path = "process/terminal.rs"]
+mod terminal;
 #[path = "process/tls.rs"]
 mod tls;
 #[path = "process/tty.rs"]

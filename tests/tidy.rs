@@ -37,6 +37,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "tests",
         &["tidings-client", "tidings-core", "tidings-node", "tidings-protocol", "tidings-store"],
     ),
+    (
+        "tidings-fuzzed",
+        "tests/fuzzed",
+        &["tidings-client", "tidings-core", "tidings-node", "tidings-protocol", "tidings-store"],
+    ),
 ];
 
 /// Dependencies that one package alone may name, in its manifest and in its source.

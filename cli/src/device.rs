@@ -12,6 +12,7 @@ use tidings_protocol::id::MsgId;
 use tidings_store::{StoreError, Txn};
 
 use crate::home::{Account, address};
+use crate::style;
 
 /// Messages of one conversation that are searched and shown.
 pub(crate) const MESSAGES_MAX: usize = 10_000;
@@ -43,7 +44,7 @@ pub(crate) async fn next_effect_or_fault(
             Some(ClientEffect::Warn(warning)) => warn(&warning),
             Some(ClientEffect::CloseLink(why)) => {
                 if let Some(text) = close_text(why) {
-                    eprintln!("tidings: {text}");
+                    style::note(text);
                 }
             }
             Some(ClientEffect::Stopped(why)) => bail!("{why}"),
@@ -97,6 +98,18 @@ pub(crate) fn status_word(status: Status) -> &'static str {
     }
 }
 
+/// The same on a terminal: what was read is blue.
+pub(crate) fn status_line(status: Status) -> String {
+    let text = status_text(status);
+    match status {
+        Status::Read => style::paint(style::READ, text),
+        Status::Failed(_) => style::paint(style::BAD, text),
+        Status::Queued | Status::Accepted | Status::Held | Status::AtDest | Status::Delivered => {
+            text
+        }
+    }
+}
+
 /// What a person sees.
 pub(crate) fn status_text(status: Status) -> String {
     match status {
@@ -147,7 +160,7 @@ pub(crate) const fn fault_text(fault: CertificateFault) -> &'static str {
 }
 
 fn warn(warning: &Warning) {
-    eprintln!("tidings: {}", warning_text(warning));
+    style::note(warning_text(warning));
 }
 
 /// What a person should read.

@@ -87,14 +87,29 @@ pub(crate) fn address(peer: &Peer) -> String {
     Address::at_node(peer.name.clone(), peer.node).to_string()
 }
 
+/// The paths of a person's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) dir: PathBuf,
+    pub(crate) account: PathBuf,
+    pub(crate) store: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
 impl Home {
-    const fn at(dir: PathBuf) -> Self {
+    /// The home in a folder.
+    pub(crate) const fn at(dir: PathBuf) -> Self {
         Self { dir, read_receipts: true }
     }
 
     /// The same, and others do not learn what is displayed.
     pub(crate) fn without_receipts(self) -> Self {
         Self { read_receipts: false, ..self }
+    }
+
+    pub(crate) fn files(&self) -> Files {
+        let [account, store, key] = [ACCOUNT, STORE, KEY].map(|name| self.dir.join(name));
+        Files { dir: self.dir.clone(), account, store, key }
     }
 
     /// Which account this home is, if it is one.
@@ -189,7 +204,7 @@ impl Home {
         Ok(Place { path: self.dir.join(STORE), store_key, settings })
     }
 
-    fn read_key(&self) -> anyhow::Result<[u8; 32]> {
+    pub(crate) fn read_key(&self) -> anyhow::Result<[u8; 32]> {
         let path = self.dir.join(KEY);
         let found = fs::metadata(&path)
             .with_context(|| format!("reading {}: put it back from a backup", path.display()))?;

@@ -9,7 +9,8 @@ use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer};
 
 use crate::device::{self, MESSAGES_MAX, next_effect};
 use crate::home::{HomeFolder, address};
-use crate::show;
+use crate::progress::Progress;
+use crate::{show, style};
 
 /// Show messages that were not shown yet.
 #[derive(clap::Args)]
@@ -45,9 +46,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let handle = running.handle();
         let linked = wait_for_link(&mut running, args.timeout).await?;
         if linked {
-            while tokio::time::timeout(QUIET, next_effect(&mut running)).await.is_ok() {}
+            let progress = Progress::counted("fetching messages");
+            while let Ok(effect) = tokio::time::timeout(QUIET, next_effect(&mut running)).await {
+                if matches!(effect?, ClientEffect::Show(_)) {
+                    progress.step();
+                }
+            }
         } else {
-            eprintln!("tidings: the node cannot be reached; this is what is here already");
+            style::note("the node cannot be reached; this is what is here already");
         }
         show_waiting(&handle, args).await?;
         if args.follow {
@@ -134,7 +140,7 @@ fn print(args: &Args, message: &MessageRef, from: &str, text: &str, at_ms: u64, 
     let who = if from.is_empty() { with } else { format!("{from} to {with}") };
     println!("{who}, {}  [{}]", show::relative(Some(at_ms)), message.msg);
     for line in text.lines() {
-        println!("  {line}");
+        println!("  {}", show::plain(line));
     }
 }
 

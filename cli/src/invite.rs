@@ -5,8 +5,8 @@ use serde_json::Value;
 use tidings_node::admin_link::{AdminRequest, ask};
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::NodeId;
+use tidings_protocol::invite::InviteText;
 
-use crate::invite_text::InviteText;
 use crate::show;
 
 /// Make an invite at a running node. Whoever has its text can make an account.

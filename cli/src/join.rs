@@ -8,11 +8,11 @@ use serde_json::json;
 use tidings_client::driver::{Driver, Running};
 use tidings_client::event::{ClientEffect, ClientEvent};
 use tidings_protocol::address::UserName;
+use tidings_protocol::invite::InviteText;
 
 use crate::device::{self, fault_text, next_effect_or_fault};
 use crate::exit::Stopped;
 use crate::home::{Account, Home, HomeFolder, address, read_trust};
-use crate::invite_text::InviteText;
 use crate::show;
 
 /// Make an account at a node, with an invite from it.

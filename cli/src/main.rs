@@ -11,21 +11,28 @@
 mod admin;
 mod bench;
 mod chat;
+mod completions;
 mod demo;
 mod device;
+mod doctor;
 mod exit;
 mod export;
 mod home;
 mod inbox;
 mod init;
+mod inspect;
 mod invite;
-mod invite_text;
 mod join;
+mod man;
 mod node;
+#[cfg(test)]
+mod page_test;
+mod progress;
 mod send;
 mod server;
 mod show;
 mod status;
+mod style;
 mod verify;
 
 use std::process::ExitCode;
@@ -34,7 +41,7 @@ use clap::{Parser, Subcommand};
 
 /// Messages between organisations: provable, encrypted from device to device, never lost.
 #[derive(Parser)]
-#[command(version, after_help = exit::HELP, arg_required_else_help = true)]
+#[command(version, after_help = exit::help(), arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -55,9 +62,14 @@ enum Command {
     Status(status::Args),
     Export(export::Args),
     Verify(verify::Args),
+    Doctor(doctor::Args),
+    Inspect(inspect::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
+    exit::quietly_when_nobody_reads();
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
@@ -72,12 +84,16 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The sources too: the last one is often what the system said.
-            eprintln!("tidings: {error:#}");
+            style::error(&error);
             exit::code_of(&error)
         }
     }

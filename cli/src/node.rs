@@ -1,7 +1,7 @@
 //! `tidings node`: runs a node until it is told to stop.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -10,7 +10,7 @@ use tidings_node::start;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::show;
+use crate::{progress, show, style};
 
 /// Run a node until SIGTERM or Ctrl-C; then it says goodbye, commits and ends within 10 seconds.
 #[derive(clap::Args)]
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// A start that takes longer says what it is doing.
+const START_SHORT: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     log(args.json);
     let path = args.config.clone().unwrap_or_else(|| args.folder.data.join(config::FILE_NAME));
@@ -38,14 +41,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?;
     let done = runtime.block_on(serve(config, args.json));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
 async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
+    let opening = progress::if_longer_than(START_SHORT, "opening the store");
     let node = start::start(config).await?;
+    drop(opening);
     announce(&node, json);
     let told_to_stop = async {
         tokio::select! {
@@ -85,7 +90,7 @@ fn log(json: bool) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(style::is_log_coloured());
     if json {
         log.json().init();
     } else {

@@ -10,10 +10,10 @@ use tidings_client::driver::Running;
 use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, SendText, Status};
 use tidings_protocol::id::MsgId;
 
-use crate::device::{self, next_effect, parse_msg, status_text, status_word};
+use crate::device::{self, next_effect, parse_msg, status_line, status_word};
 use crate::exit::Stopped;
 use crate::home::HomeFolder;
-use crate::show;
+use crate::{show, style};
 
 /// Write to somebody, and wait for the tick.
 #[derive(clap::Args)]
@@ -136,7 +136,7 @@ async fn wait_for(
         }
         *reached = status;
         if !args.json {
-            println!("{}", status_text(status));
+            style::line(status_line(status));
         }
         if matches!(status, Status::Failed(_)) {
             return Err(Stopped::Failed.into());

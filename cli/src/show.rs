@@ -48,6 +48,12 @@ pub(crate) fn field(value: &Value, name: &str) -> String {
     }
 }
 
+/// Text of others for a terminal: what would move its cursor or change its colours is made visible.
+pub(crate) fn plain(text: &str) -> String {
+    let visible = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(visible).collect()
+}
+
 /// How long ago a time in Unix ms is, or how far ahead.
 pub(crate) fn relative(at_ms: Option<u64>) -> String {
     let Some(at) = at_ms else { return "-".to_owned() };
@@ -77,5 +83,16 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     for row in all() {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_message_cannot_speak_to_the_terminal() {
+        assert_eq!(plain("tab\there, é 👍"), "tab\there, é 👍");
+        assert_eq!(plain("\u{1b}[2J\u{9b}31m\u{7}"), "\u{fffd}[2J\u{fffd}31m\u{fffd}");
     }
 }

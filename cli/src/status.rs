@@ -3,12 +3,12 @@
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tidings_client::StatusView;
-use tidings_client::event::MessageRef;
+use tidings_client::event::{MessageRef, Status};
 use tidings_protocol::id::MsgId;
 
-use crate::device::{find, parse_msg, status_text, status_word};
+use crate::device::{find, parse_msg, status_line, status_word};
 use crate::home::{HomeFolder, address};
-use crate::show;
+use crate::{show, style};
 
 /// Show what is known of a message that you sent, as of the last connection.
 #[derive(clap::Args)]
@@ -51,17 +51,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         println!("waiting: nothing is proved yet");
     }
     for view in &statuses {
-        for line in describe(view, |at_ms| show::relative(Some(at_ms))) {
-            println!("{line}");
+        for line in describe(view, status_line, |at_ms| show::relative(Some(at_ms))) {
+            style::line(line);
         }
     }
     Ok(())
 }
 
-/// What is known at one device: where it stands, then who said what, indented. `when` says a time in
-/// Unix ms.
-pub(crate) fn describe(view: &StatusView, when: impl Fn(u64) -> String) -> Vec<String> {
-    let mut lines = vec![format!("device {}: {}", view.device, status_text(view.status))];
+/// What is known at one device: where it stands, then who said what, indented. `word` says a status
+/// and `when` a time in Unix ms.
+pub(crate) fn describe(
+    view: &StatusView,
+    word: impl Fn(Status) -> String,
+    when: impl Fn(u64) -> String,
+) -> Vec<String> {
+    let mut lines = vec![format!("device {}: {}", view.device, word(view.status))];
     for event in &view.events {
         let claim = event.claim.map_or("Queued", |claim| claim.name());
         let by = match (event.node, event.key) {

@@ -1,7 +1,7 @@
-//! `tidings verify`: checks a file of evidence, offline, with public keys alone.
+//! `tidings verify`: checks files of evidence, offline, with public keys alone.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -14,7 +14,8 @@ use tidings_protocol::key::PublicKey;
 
 use crate::exit::Stopped;
 use crate::export::Roots;
-use crate::show;
+use crate::progress::{self, Progress};
+use crate::{show, style};
 
 /// Check evidence about a message. Needs no network, no node and no account.
 #[derive(clap::Args)]
@@ -24,15 +25,16 @@ Example:
 Only what is signed by the nodes and accounts that you name counts; compare their keys by other
 means first. Exit code 0: every statement is proved; 6: not all.")]
 pub(crate) struct Args {
-    /// The file that `export` wrote.
-    file: PathBuf,
+    /// The files that `export` wrote.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// A node that you trust to be who it is; may be repeated.
     #[arg(long, value_parser = parse_node)]
     node: Vec<NodeId>,
     /// An account key that you trust to be whose it is; may be repeated.
     #[arg(long, value_parser = parse_account)]
     account: Vec<PublicKey>,
-    /// Print one line of JSON.
+    /// Print one line of JSON for each file.
     #[arg(long)]
     json: bool,
 }
@@ -47,33 +49,69 @@ fn parse_account(text: &str) -> Result<PublicKey, String> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bytes = fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
-    let evidence: Evidence =
-        codec::decode(&bytes).with_context(|| format!("{} is no evidence", args.file.display()))?;
+    let roots = TrustRoots { nodes: args.node.clone(), accounts: args.account.clone() };
+    let progress = (args.files.len() > 1).then(|| Progress::of(args.files.len(), "verifying"));
+    let mut are_proved = true;
+    for file in &args.files {
+        let checked = check(file, &roots)?;
+        are_proved &= checked.is_proved();
+        progress::aside(|| checked.print(args));
+        if let Some(progress) = &progress {
+            progress.step();
+        }
+    }
+    if are_proved { Ok(()) } else { Err(Stopped::NotProved.into()) }
+}
+
+/// One file.
+struct Checked<'a> {
+    file: &'a Path,
+    evidence: Evidence,
+    findings: Vec<Finding>,
+    proved: usize,
+}
+
+fn check<'a>(file: &'a Path, roots: &TrustRoots) -> anyhow::Result<Checked<'a>> {
+    let shown = file.display();
+    let bytes = fs::read(file)
+        .with_context(|| format!("reading {shown}: name a file that `tidings export` wrote"))?;
+    let evidence: Evidence = codec::decode(&bytes).with_context(|| {
+        format!("{shown} is no evidence: `tidings inspect {shown}` says what it is")
+    })?;
     ensure!(
         evidence.version == EVIDENCE_VERSION,
-        "{} has version {}; this program knows version {EVIDENCE_VERSION}: update it",
-        args.file.display(),
+        "{shown} has version {}; this program knows version {EVIDENCE_VERSION}: update it",
         evidence.version
     );
-    let roots = TrustRoots { nodes: args.node.clone(), accounts: args.account.clone() };
-    let findings = verify(&evidence, &roots);
+    let findings = verify(&evidence, roots);
     let proved = findings.iter().filter(|finding| finding.verdict.is_ok()).count();
-    if args.json {
-        show::json(&json!({
-            "message": evidence.message.to_string(),
-            "statements": findings.iter().map(as_json).collect::<Vec<_>>(),
-            "proved": proved,
-            "nodes_named": Roots::nodes(&evidence),
-            "accounts_named": Roots::accounts(&evidence),
-        }));
-    } else {
-        for finding in &findings {
-            println!("{}", as_text(finding));
+    Ok(Checked { file, evidence, findings, proved })
+}
+
+impl Checked<'_> {
+    const fn is_proved(&self) -> bool {
+        self.proved > 0 && self.proved == self.findings.len()
+    }
+
+    fn print(&self, args: &Args) {
+        let Checked { file, evidence, findings, proved } = self;
+        if args.json {
+            show::json(&json!({
+                "file": file,
+                "message": evidence.message.to_string(),
+                "statements": findings.iter().map(as_json).collect::<Vec<_>>(),
+                "proved": proved,
+                "nodes_named": Roots::nodes(evidence),
+                "accounts_named": Roots::accounts(evidence),
+            }));
+            return;
         }
+        if args.files.len() > 1 {
+            style::line(style::paint(style::NAME, file.display()));
+        }
+        findings.iter().map(as_text).for_each(style::line);
         println!("{proved} of {} statements are proved", findings.len());
     }
-    if proved > 0 && proved == findings.len() { Ok(()) } else { Err(Stopped::NotProved.into()) }
 }
 
 fn as_text(finding: &Finding) -> String {
@@ -82,11 +120,14 @@ fn as_text(finding: &Finding) -> String {
         |said| format!("{} at Unix ms {}", said.claim.name(), said.at_ms),
     );
     match &finding.verdict {
-        Ok(ProvedSigner::Node(node)) => format!("PROVED   {what}, by node {}", node.to_text()),
-        Ok(ProvedSigner::Device { device, node, name, .. }) => {
-            format!("PROVED   {what}, by device {device} of {name}@{}", node.to_text())
+        Ok(ProvedSigner::Node(node)) => {
+            format!("{}   {what}, by node {}", style::paint(style::GOOD, "PROVED"), node.to_text())
         }
-        Err(doubt) => format!("NOT      {what}: {doubt}"),
+        Ok(ProvedSigner::Device { device, node, name, .. }) => {
+            let proved = style::paint(style::GOOD, "PROVED");
+            format!("{proved}   {what}, by device {device} of {name}@{}", node.to_text())
+        }
+        Err(doubt) => format!("{}      {what}: {doubt}", style::paint(style::BAD, "NOT")),
     }
 }
 

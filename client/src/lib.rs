@@ -16,6 +16,7 @@ pub mod draft;
 pub mod driver;
 pub mod event;
 mod evidence;
+pub mod examine;
 mod hold;
 mod inbox;
 mod link;

@@ -274,6 +274,7 @@ fn peer(peer: &PeerStatus) -> Value {
         "failures": peer.failures,
         "next_try_ms": peer.next_try_ms,
         "seen_ms": peer.seen_ms,
+        "record_ms": peer.record_ms,
         "addresses": peer.multiaddrs,
     })
 }

@@ -113,7 +113,10 @@ fn enter(p2p: &P2p, configured: &[Configured]) {
 }
 
 /// The address itself, or those that its name stands for.
-async fn resolve(address: &Multiaddr, allow_private: bool) -> Result<Vec<Multiaddr>, Unresolved> {
+pub(crate) async fn resolve(
+    address: &Multiaddr,
+    allow_private: bool,
+) -> Result<Vec<Multiaddr>, Unresolved> {
     let Some((name, port)) = name_and_port(address) else { return Ok(vec![address.clone()]) };
     let found = timeout(RESOLVE_TIMEOUT, lookup_host((name.as_str(), port)))
         .await

@@ -82,6 +82,18 @@ pub(crate) fn tls_acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> 
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Whether certificate chain and key can be used, and the chain, in DER.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn check_tls(config: &TlsConfig) -> Result<Vec<Vec<u8>>, TlsError> {
+    tls_acceptor(config)?;
+    let chain = CertificateDer::pem_file_iter(&config.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    // It was read a moment ago.
+    Ok(chain.unwrap_or_default().iter().map(|der| der.to_vec()).collect())
+}
+
 /// Accepts connections while there are places.
 pub(crate) struct BoundedListener {
     tcp: TcpListener,

@@ -15,7 +15,10 @@ use crate::limits::{BALLAST_SPARE_BYTES, DISK_EVERY};
 use crate::metrics::Metrics;
 
 /// Free bytes and size of the disk that holds `path`.
-pub(crate) fn space(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
+///
+/// # Errors
+/// What the system said.
+pub fn space(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))

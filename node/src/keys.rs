@@ -33,7 +33,7 @@ const SEALING: &str = "sealing.key";
 const TRANSPORT: &str = "transport.key";
 const DELEGATION: &str = "delegation.cbor";
 /// The store of a node: whose keys are gone, not to be given to another one.
-pub(crate) const STORE: &str = "node.redb";
+pub const STORE_FILE: &str = "node.redb";
 
 /// A delegation is good for a year, and renewed in its last quarter.
 const DELEGATION_LIFE_MS: u64 = 365 * 24 * 3600 * 1000;
@@ -158,7 +158,7 @@ pub fn owner(data: &Path) -> Result<Option<NodeId>, KeyError> {
 /// The root key is made first and the delegation last: without the one the other files are from a
 /// backup, with the other the node is whole. Either way they are somebody's.
 fn check_vacant(data: &Path) -> Result<(), KeyError> {
-    let mut forbidden = vec![DELEGATION, STORE];
+    let mut forbidden = vec![DELEGATION, STORE_FILE];
     if !is_there(&data.join(ROOT))? {
         forbidden.extend([OPERATIONAL, SEALING, TRANSPORT]);
     }
@@ -209,11 +209,7 @@ pub(crate) fn load(data: &Path, domains: &[String], now_ms: u64) -> Result<Keys,
             data.display()
         );
     }
-    let operational = SecretKey::from_seed(&*read_key(&data.join(OPERATIONAL))?);
-    let sealing = read_key(&data.join(SEALING))?;
-    let transport = TransportSeed::from_bytes(*read_key(&data.join(TRANSPORT))?);
-    let (mut delegation, held) = read_delegation(&data.join(DELEGATION))?;
-    let root = read_root(&data.join(ROOT), held.node)?;
+    let Read { operational, sealing, transport, root, mut delegation, held } = read(data)?;
     let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
     if let Some(why) = wanted.differs_from(&held, now_ms) {
         match root {
@@ -229,6 +225,60 @@ pub(crate) fn load(data: &Path, domains: &[String], now_ms: u64) -> Result<Keys,
         }
     }
     Ok(Keys { node: held.node, operational, transport, delegation })
+}
+
+/// What the keys of a node are like, for a look that changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The node.
+    pub node: NodeId,
+    /// When the delegation was signed, in Unix ms by the clock of that time.
+    pub signed_ms: u64,
+    /// When the delegation is over, in Unix ms.
+    pub not_after_ms: u64,
+    /// Why the delegation has to be signed anew, if it has to.
+    pub renew: Option<&'static str>,
+    /// Whether that may wait: the node starts without it.
+    pub may_wait: bool,
+    /// Whether the root key is at hand for it.
+    pub has_root: bool,
+}
+
+/// Reads the keys in `data` as [`load`] does, and renews nothing.
+///
+/// # Errors
+/// [`KeyError`], each with the next step.
+pub fn examine(data: &Path, domains: &[String], now_ms: u64) -> Result<Held, KeyError> {
+    let Read { operational, sealing, root, held, .. } = read(data)?;
+    let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
+    let renew = wanted.differs_from(&held, now_ms);
+    Ok(Held {
+        node: held.node,
+        signed_ms: held.serial,
+        not_after_ms: held.not_after_ms,
+        may_wait: renew.is_none_or(|why| why == RUNS_OUT),
+        renew,
+        has_root: root.is_some(),
+    })
+}
+
+/// Everything that is read at a start.
+struct Read {
+    operational: SecretKey,
+    sealing: Zeroizing<[u8; 32]>,
+    transport: TransportSeed,
+    root: Option<SecretKey>,
+    delegation: Signed<Delegation>,
+    held: Delegation,
+}
+
+fn read(data: &Path) -> Result<Read, KeyError> {
+    let operational = SecretKey::from_seed(&*read_key(&data.join(OPERATIONAL))?);
+    let sealing = read_key(&data.join(SEALING))?;
+    let transport = TransportSeed::from_bytes(*read_key(&data.join(TRANSPORT))?);
+    let (delegation, held) = read_delegation(&data.join(DELEGATION))?;
+    let root = read_root(&data.join(ROOT), held.node)?;
+    Ok(Read { operational, sealing, transport, root, delegation, held })
 }
 
 /// The delegation, and what it says; signed by the root key of the node that it names.

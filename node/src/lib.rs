@@ -2,7 +2,7 @@
 //! else reports to the loop. Decides nothing about messages; see `node/core`.
 //!
 //! [`config::Config`] says what a node is, [`start::start`] runs it, [`keys::create`] makes a new
-//! one, [`admin_link::ask`] speaks to a running one.
+//! one, [`admin_link::ask`] speaks to a running one, [`examine`] looks at one that may not run.
 
 pub mod admin_link;
 mod bootstrap;
@@ -13,6 +13,7 @@ mod client_queue;
 pub mod clock;
 pub mod config;
 mod disk;
+pub mod examine;
 mod failpoint;
 mod input;
 pub mod keys;
@@ -25,4 +26,5 @@ mod run;
 pub mod start;
 
 pub use client_listener::TlsError;
+pub use peer_link::judge_record;
 pub use run::CommitFailed;

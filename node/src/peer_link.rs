@@ -26,19 +26,23 @@ use crate::input::{Input, transport_bytes};
 use crate::limits::{ASKED_MAX, PEER_FRAMES_WAITING_MAX, UNKNOWN_FRAMES_MAX};
 use crate::p2p::{Command, P2p, P2pEvent, Validate, Validity};
 
-/// The check that every record of the table must pass: a descriptor of the node whose key it is.
+/// The check that every record of the table must pass.
 pub(crate) fn validator() -> Arc<Validate> {
-    Arc::new(|key, value, held| {
-        let now = clock::now_ms();
-        let Ok((_, offered)) = Descriptor::read(value, now) else { return Validity::Invalid };
-        if dht_key(&offered.node()).as_bytes() != key {
-            return Validity::Invalid;
-        }
-        match held.map(|held| Descriptor::read(held, now)) {
-            Some(Ok((_, held))) if !offered.is_newer_than(&held) => Validity::NotNewer,
-            Some(Ok(_) | Err(_)) | None => Validity::Newer,
-        }
-    })
+    Arc::new(|key, value, held| judge_record(key, value, held, clock::now_ms()))
+}
+
+/// Judges a record of the table of peers at this time, in Unix ms: it must be the descriptor of the
+/// node whose key it is, and newer than the one that is held.
+#[must_use]
+pub fn judge_record(key: &[u8], value: &[u8], held: Option<&[u8]>, now_ms: u64) -> Validity {
+    let Ok((_, offered)) = Descriptor::read(value, now_ms) else { return Validity::Invalid };
+    if dht_key(&offered.node()).as_bytes() != key {
+        return Validity::Invalid;
+    }
+    match held.map(|held| Descriptor::read(held, now_ms)) {
+        Some(Ok((_, held))) if !offered.is_newer_than(&held) => Validity::NotNewer,
+        Some(Ok(_) | Err(_)) | None => Validity::Newer,
+    }
 }
 
 /// What the loop asks of the peer link. None of it waits.

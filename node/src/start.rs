@@ -285,7 +285,7 @@ fn why(ended: Ended) -> RunError {
 }
 
 fn store_path(data: &Path) -> PathBuf {
-    data.join(keys::STORE)
+    data.join(keys::STORE_FILE)
 }
 
 /// Opens the store; when the disk is too full even for that, the ballast makes room.

@@ -71,6 +71,9 @@ impl UserName {
 }
 
 impl crate::codec::Field for UserName {}
+impl crate::shape::Shaped for UserName {
+    const SHAPE: &'static crate::shape::Shape = &crate::shape::Shape::Text;
+}
 impl serde::Serialize for UserName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

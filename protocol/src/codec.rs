@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// Nesting that any of our types needs, doubled; a bomb of brackets ends here.
-const RECURSION_MAX: usize = 32;
+pub const RECURSION_MAX: usize = 32;
 
 /// Why bytes are not a value of the expected type.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -132,16 +132,28 @@ impl Field for bool {}
 impl Field for String {}
 impl Field for bytes::Bytes {}
 
-/// Declares a struct that travels as a CBOR map with small integer keys, in ascending order.
+/// Declares a struct that travels as a CBOR map with small integer keys, in ascending order. A field
+/// `x: Bytes as T` holds an encoded `T` that is not decoded with the rest.
 macro_rules! wire_struct {
     ($(#[$meta:meta])* pub struct $name:ident {
-        $($(#[$field_meta:meta])* $key:literal => $field:ident : $ty:ty),* $(,)?
+        $($(#[$field_meta:meta])* $key:literal => $field:ident : $ty:ty $(as $inner:ty)?),* $(,)?
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name { $($(#[$field_meta])* pub $field: $ty),* }
 
         impl $crate::codec::Field for $name {}
+
+        impl $crate::shape::Shaped for $name {
+            const SHAPE: &'static $crate::shape::Shape = &$crate::shape::Shape::Struct {
+                name: stringify!($name),
+                fields: &[$($crate::shape::FieldShape {
+                    key: $key,
+                    name: stringify!($field),
+                    shape: $crate::shape_of!($ty $(, $inner)?),
+                }),*],
+            };
+        }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -207,6 +219,17 @@ macro_rules! wire_union {
 
         impl $crate::codec::Field for $name {}
 
+        impl $crate::shape::Shaped for $name {
+            const SHAPE: &'static $crate::shape::Shape = &$crate::shape::Shape::Union {
+                name: stringify!($name),
+                variants: &[$($crate::shape::FieldShape {
+                    key: $tag,
+                    name: stringify!($variant),
+                    shape: $crate::shape_of!($ty),
+                }),*],
+            };
+        }
+
         impl $name {
             /// True when this version of the protocol knows the tag.
             #[must_use]
@@ -268,6 +291,13 @@ macro_rules! wire_code {
         pub enum $name { $($(#[$variant_meta])* $variant),* }
 
         impl $crate::codec::Field for $name {}
+
+        impl $crate::shape::Shaped for $name {
+            const SHAPE: &'static $crate::shape::Shape = &$crate::shape::Shape::Code {
+                name: stringify!($name),
+                words: &[$(($code, stringify!($variant))),*],
+            };
+        }
 
         impl $name {
             /// Every value, in the order of its number.
@@ -370,6 +400,11 @@ macro_rules! wire_bytes {
         }
 
         impl $crate::codec::Field for $name {}
+
+        impl $crate::shape::Shaped for $name {
+            const SHAPE: &'static $crate::shape::Shape =
+                &$crate::shape::Shape::Fixed { name: stringify!($name), len: $len };
+        }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -81,7 +81,7 @@ wire_struct! {
         /// [`crate::limits::PROTOCOL_VERSION`].
         0 => version: u8,
         /// [`Descriptor`], encoded.
-        1 => descriptor: Bytes,
+        1 => descriptor: Bytes as Descriptor,
         /// Redrawn when the store was rolled back: audit what is not final.
         2 => incarnation: u64,
         /// A mark of the sender's store.
@@ -89,7 +89,7 @@ wire_struct! {
         /// The last mark of the receiver's store that the sender wrote down.
         4 => yours: Option<Mark>,
         /// Descriptors of other nodes that the receiver may need.
-        5 => introductions: Vec<Bytes>,
+        5 => introductions: Vec<Bytes> as Descriptor,
     }
 }
 

@@ -102,7 +102,7 @@ impl NodeId {
     /// [`ParseNodeIdError`], each with what is wrong.
     pub fn parse(text: &str) -> Result<Self, ParseNodeIdError> {
         let raw = data_encoding::BASE32_NOPAD
-            .decode(text.to_uppercase().as_bytes())
+            .decode(text.to_ascii_uppercase().as_bytes())
             .map_err(|_| ParseNodeIdError::Shape)?;
         let raw: [u8; 35] = raw.try_into().map_err(|_| ParseNodeIdError::Shape)?;
         let [version, middle @ .., check_0, check_1] = raw;

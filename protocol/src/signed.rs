@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     codec::{self, DecodeError, Field},
     key::{BadSignature, PublicKey, Purpose, SecretKey, Signature},
+    shape::{Shape, Shaped},
 };
 
 /// A type that is signed, always for the same purpose.
@@ -76,6 +77,10 @@ impl<T> core::fmt::Debug for Signed<T> {
 }
 
 impl<T> Field for Signed<T> {}
+
+impl<T: Shaped> Shaped for Signed<T> {
+    const SHAPE: &'static Shape = &Shape::Signed(T::SHAPE);
+}
 
 impl<T> Serialize for Signed<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -132,7 +132,7 @@ wire_struct! {
     /// A statement with its place in a signed tree.
     pub struct Leaf {
         /// The statement, in canonical form.
-        0 => statement: Bytes,
+        0 => statement: Bytes as Statement,
         /// The salt of the leaf.
         1 => salt: LeafSalt,
         /// Which leaf it is, from 0.
@@ -151,7 +151,7 @@ wire_struct! {
     /// Some statements of one signed tree. One statement alone is a batch with one leaf.
     pub struct Proof {
         /// The signed root, in canonical form.
-        0 => root: Bytes,
+        0 => root: Bytes as BatchRoot,
         /// The signature over it.
         1 => signature: Signature,
         /// The statements.

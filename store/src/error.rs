@@ -92,6 +92,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// It was not closed when it was last used; only opening it for writing mends that.
+    #[error("{} was not closed when it was last used: start its owner once", .path.display())]
+    NeedsRepair {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is something else, or broken beyond its header.
     #[error("{} is not a store", .path.display())]
     NotAStore {

@@ -17,6 +17,8 @@ pub mod mem_disk;
 pub mod mem_store;
 mod opening;
 #[cfg(feature = "redb")]
+pub mod redb_file;
+#[cfg(feature = "redb")]
 pub mod redb_store;
 #[cfg(feature = "redb")]
 mod redb_txn;
@@ -31,6 +33,8 @@ pub use fault_backend::{DiskFault, DiskImage, FaultBackend, FaultDisk};
 pub use lineage::{Boot, BootId, Lineage, Opening};
 pub use mem_disk::{Fault, Image, MemDisk};
 pub use mem_store::MemStore;
+#[cfg(feature = "redb")]
+pub use redb_file::{FileState, RedbFile, TableSize};
 #[cfg(feature = "redb")]
 pub use redb_store::{RedbOptions, RedbReader, RedbStore};
 pub use txn::{Migration, Row, Schema, Store, Table, Txn, prefix_end};

@@ -1,5 +1,5 @@
 //! The store on redb: one file, one writer, every commit on disk before it is answered.
-//! With `redb_txn.rs` and the fault backend the only modules that name redb's types.
+//! With `redb_txn.rs`, `redb_file.rs` and the backends the only modules that name redb's types.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -376,7 +376,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     folder.sync_all().map_err(failed)
 }
 
-fn refused(path: &Path, error: DatabaseError) -> OpenError {
+pub(crate) fn refused(path: &Path, error: DatabaseError) -> OpenError {
     let path = PathBuf::from(path);
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {

@@ -198,7 +198,9 @@ fn last(
     })
 }
 
-fn owned((key, value): (redb::AccessGuard<'_, Bytes>, redb::AccessGuard<'_, Bytes>)) -> Row {
+pub(crate) fn owned(
+    (key, value): (redb::AccessGuard<'_, Bytes>, redb::AccessGuard<'_, Bytes>),
+) -> Row {
     (key.value().to_vec(), value.value().to_vec())
 }
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::thread;
 
 use tidings_store::{
-    BootId, OpenError, Opening, RedbOptions, RedbStore, Row, Schema, Store, StoreError, Table,
+    BootId, FileState, OpenError, Opening, RedbFile, RedbOptions, RedbStore, Row, Schema, Store,
+    StoreError, Table,
 };
 
 const INBOX: Table = Table::new("inbox");
@@ -209,4 +210,49 @@ fn with_the_check_a_flipped_bit_hides_no_row() {
         fs::remove_file(&path).unwrap();
     }
     assert!(refused > 10, "{refused}");
+}
+
+#[test]
+fn a_look_into_a_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let mut store = open(&path).unwrap();
+    store.batch(&mut |txn| txn.put(INBOX, b"key", b"value")).unwrap();
+    assert!(matches!(RedbFile::open(&path), Err(OpenError::Locked { .. })));
+    let (commit, lineage) = (store.commit_number(), store.lineage().clone());
+    drop(store);
+
+    let before = fs::read(&path).unwrap();
+    let file = RedbFile::open(&path).unwrap();
+    assert_eq!(file.state().unwrap(), FileState { version: 1, commit, lineage });
+    let tables = file.tables().unwrap();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["_lineage", "inbox"]);
+    assert_eq!((tables[1].rows, tables[1].bytes), (1, 8));
+    let mut found = None;
+    file.view(SCHEMA, &mut |txn| {
+        found = txn.get(INBOX, b"key")?;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(found.as_deref(), Some(b"value".as_slice()));
+    assert_eq!(file.rows("inbox", b"", 9).unwrap(), [(b"key".to_vec(), b"value".to_vec())]);
+    assert!(file.rows("inbox", b"key\0", 9).unwrap().is_empty());
+    assert!(file.rows("outbox", b"", 9).is_err());
+    drop(file);
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_was_not_closed_is_not_looked_into_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let mut store = open(&path).unwrap();
+    store.batch(&mut |txn| txn.put(INBOX, b"key", b"value")).unwrap();
+    // As after a kill: the bytes while it was open.
+    let copy = folder.path().join("copy.redb");
+    fs::copy(&path, &copy).unwrap();
+    let before = fs::read(&copy).unwrap();
+    assert!(matches!(RedbFile::open(&copy), Err(OpenError::NeedsRepair { .. })));
+    assert_eq!(fs::read(&copy).unwrap(), before);
 }

@@ -14,7 +14,7 @@ fn grammar() -> String {
 /// The CDDL rule of a folder of vectors, or `None` where the vectors are no CBOR.
 fn cddl_rule(rule: &str) -> Option<String> {
     match rule {
-        "node_id" | "user_name" | "address" | "derivation" | "frame" => None,
+        "node_id" | "user_name" | "address" | "invite" | "derivation" | "frame" => None,
         "device_list" => Some("signed-device-list".to_owned()),
         other => Some(other.replace('_', "-")),
     }

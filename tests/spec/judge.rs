@@ -17,6 +17,7 @@ use tidings_protocol::{
     frame::{Frame, FrameError},
     hello::{Challenge, ClientHello, Welcome, client_transcript, node_transcript},
     id::{NodeId, ParseNodeIdError},
+    invite::{InviteText, ParseInviteError},
     key::{PublicKey, Purpose},
     peer_frame::PeerFrame,
     signed::OpenSignedError,
@@ -50,6 +51,7 @@ pub(crate) fn judge(rule: &str, vector: &Vector) -> Result<Seen, Kind> {
     let bytes = vector.bytes();
     match rule {
         "node_id" | "user_name" | "address" => text(rule, &bytes),
+        "invite" => invite(&bytes),
         "derivation" => Ok(derivation(vector, bytes)),
         "frame" => frame(bytes),
         "envelope_head" => envelope(vector, &bytes),
@@ -126,6 +128,19 @@ fn text(rule: &str, bytes: &[u8]) -> Result<Seen, Kind> {
         _ => Address::parse(text)
             .map(|address| Seen::of(address.to_string().into_bytes()))
             .map_err(|error| address_kind(error).to_owned()),
+    }
+}
+
+fn invite(bytes: &[u8]) -> Result<Seen, Kind> {
+    let text = core::str::from_utf8(bytes).expect("vectors of text are UTF-8");
+    match text.parse::<InviteText>() {
+        Ok(invite) => Ok(Seen::of(invite.to_text().into_bytes())
+            .with("node", invite.node)
+            .with("secret", invite.secret)
+            .with("url", &invite.url)),
+        Err(ParseInviteError::Shape) => Err("shape".to_owned()),
+        Err(ParseInviteError::Version(_)) => Err("version".to_owned()),
+        Err(ParseInviteError::Checksum) => Err("checksum".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ mod run;
 mod socket;
 mod stage;
 mod tls;
-mod usage;
+pub(crate) mod usage;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -23,9 +23,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use tidings_protocol::invite::InviteText;
 
 use self::plan::Scenario;
-use crate::invite_text::InviteText;
+use crate::progress::{self, Progress};
 use crate::show;
 
 /// Measure nodes on this machine: latency, throughput, CPU, memory, fsyncs, and what is lost.
@@ -156,15 +157,18 @@ async fn measure(context: &Context<'_>, wanted: &[Scenario]) -> anyhow::Result<(
         println!("{synced}");
     }
     let mut reports = Vec::new();
+    let progress = Progress::of(wanted.len(), "measuring");
     for scenario in wanted {
         let mut tell = |report: report::Report| {
             if !args.json {
-                report.print();
+                progress::aside(|| report.print());
             }
             reports.push(report);
         };
         scenario.run(context, &mut tell).await?;
+        progress.step();
     }
+    drop(progress);
     if args.json {
         show::json(&json!({
             "version": env!("CARGO_PKG_VERSION"),

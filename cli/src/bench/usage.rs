@@ -145,11 +145,11 @@ pub(super) fn value(metrics: &str, name: &str) -> f64 {
 
 /// The median time in ms that overwriting one page of a file with fsync takes in a folder: what a
 /// store does whose file does not grow.
-pub(super) fn fsync_ms(dir: &Path) -> anyhow::Result<f64> {
-    let path = dir.join("fsync.tmp");
+pub(crate) fn fsync_ms(dir: &Path) -> anyhow::Result<f64> {
     let mut took = Vec::new();
     let mut measure = || {
-        let file = std::fs::File::create(&path)?;
+        // Without a name: whatever happens, nothing is left in the folder.
+        let file = tempfile::tempfile_in(dir)?;
         file.write_all_at(&vec![0; FSYNC_TRIES * PAGE_BYTES], 0)?;
         file.sync_all()?;
         for page in 0..FSYNC_TRIES {
@@ -158,7 +158,7 @@ pub(super) fn fsync_ms(dir: &Path) -> anyhow::Result<f64> {
             file.sync_data()?;
             took.push(watch.elapsed());
         }
-        std::fs::remove_file(&path)
+        anyhow::Ok(())
     };
     measure().with_context(|| format!("measuring fsync in {}", dir.display()))?;
     took.sort();

@@ -10,12 +10,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tidings_node::clock;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::NodeId;
+use tidings_protocol::invite::InviteText;
 use tokio_tungstenite::Connector;
 
 use super::device::Device;
 use super::socket::Door;
 use super::usage::{self, Usage};
-use crate::invite_text::InviteText;
 use crate::server::Server;
 
 /// Accounts that are made at a time.

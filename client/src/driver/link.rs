@@ -64,7 +64,7 @@ pub(super) fn check_url(url: &str) -> Result<(), DriverError> {
 }
 
 /// TLS for `wss`, nothing for `ws`.
-fn connector(url: &str, trust: &Trust) -> Option<Connector> {
+pub(super) fn connector(url: &str, trust: &Trust) -> Option<Connector> {
     if !url.starts_with("wss:") {
         return None;
     }
@@ -77,9 +77,14 @@ fn connector(url: &str, trust: &Trust) -> Option<Connector> {
     Some(Connector::Rustls(Arc::new(config)))
 }
 
-pub(super) async fn connect(url: String, trust: Trust) -> Result<Socket, Unreached> {
+/// The address with the path of the link, unless it names one.
+pub(super) fn with_path(url: &str) -> String {
     let has_path = url.split("://").nth(1).is_some_and(|rest| rest.contains('/'));
-    let url = if has_path { url } else { url + PATH };
+    if has_path { url.to_owned() } else { format!("{url}{PATH}") }
+}
+
+pub(super) async fn connect(url: String, trust: Trust) -> Result<Socket, Unreached> {
+    let url = with_path(&url);
     let connector = connector(&url, &trust);
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)

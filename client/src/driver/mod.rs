@@ -4,11 +4,13 @@
 //! Holds no rule of the protocol; those are the core's.
 
 mod link;
+mod look;
 mod run;
 mod trust;
 
 use std::path::{Path, PathBuf};
 
+pub use look::{Answer, LookError, look};
 use thiserror::Error;
 use tidings_store::{
     BootId, OpenError, Opening as StoreOpening, RedbOptions, RedbStore, Store as _, StoreError, Txn,

@@ -68,6 +68,7 @@ impl Core {
                 failures: peer.retry.failures,
                 next_try_ms: peer.retry.next_ms.filter(|_| peer.link.is_none()),
                 seen_ms: (peer.seen_ms > 0).then_some(peer.seen_ms),
+                record_ms: peer.descriptor.as_ref().map(|(_, known)| known.addresses.serial),
                 multiaddrs: multiaddrs.unwrap_or_default(),
             });
         }

@@ -150,6 +150,8 @@ pub struct PeerStatus {
     pub next_try_ms: Option<u64>,
     /// When it was last heard, in Unix ms.
     pub seen_ms: Option<u64>,
+    /// When its addresses were signed, by its own clock: the serial, which is Unix ms.
+    pub record_ms: Option<u64>,
     /// Where it can be reached, as far as is known.
     pub multiaddrs: Vec<String>,
 }

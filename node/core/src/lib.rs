@@ -18,6 +18,7 @@ mod expiry;
 mod fetch;
 mod inbox;
 pub mod ingress;
+pub mod layout;
 mod outbox;
 mod patience;
 mod peer;

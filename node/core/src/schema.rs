@@ -6,11 +6,15 @@
 use bytes::Bytes;
 use tidings_protocol::{
     address::UserName,
+    bundle::{Bundle, OneTimePrekey},
     codec,
+    descriptor::Descriptor,
     device_list::DeviceList,
+    envelope::EnvelopeHead,
     hello::Mark,
     id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
     key::PublicKey,
+    shape::{FieldShape, Shape, Shaped},
     signed::Signed,
     statement::{Claim, Proof, Reason},
 };
@@ -68,12 +72,24 @@ pub static SCHEMA: Schema = Schema {
     migrations: &[],
 };
 
-/// Declares a row: a CBOR array, its fields in order. A field never changes its meaning.
+/// Declares a row: a CBOR array, its fields in order. A field never changes its meaning. A field
+/// `x: Bytes as T` holds an encoded `T`.
 macro_rules! row {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty $(as $inner:ty)?),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name { $($(#[$field_meta])* pub $field: $ty),* }
+        impl Shaped for $name {
+            const SHAPE: &'static Shape = &Shape::Row {
+                name: stringify!($name),
+                fields: &[$(FieldShape {
+                    // The place says which field it is.
+                    key: 0,
+                    name: stringify!($field),
+                    shape: tidings_protocol::shape_of!($ty $(, $inner)?),
+                }),*],
+            };
+        }
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 use serde::ser::SerializeTuple as _;
@@ -148,7 +164,7 @@ row! {
         /// The boot.
         boot: BootId,
         /// The pre-key, encoded.
-        prekey: Bytes,
+        prekey: Bytes as OneTimePrekey,
     }
 }
 row! {
@@ -166,7 +182,7 @@ row! {
         /// Its short number.
         number: u32,
         /// Its newest descriptor, encoded.
-        descriptor: Option<Bytes>,
+        descriptor: Option<Bytes> as Descriptor,
         /// The incarnation that it last named.
         incarnation: Option<u64>,
         /// The last mark of its store.
@@ -189,7 +205,7 @@ row! {
         /// Its id.
         eid: Eid,
         /// Header and targets, encoded.
-        head: Bytes,
+        head: Bytes as EnvelopeHead,
         /// The shared body.
         shared: Bytes,
     }
@@ -237,7 +253,7 @@ row! {
     /// An envelope for own devices.
     pub struct BodyRow {
         /// Header and targets, encoded.
-        head: Bytes,
+        head: Bytes as EnvelopeHead,
         /// The shared body.
         shared: Bytes,
     }
@@ -300,7 +316,7 @@ row! {
         /// The newest device list.
         list: Signed<DeviceList>,
         /// Bundles without one-time pre-keys.
-        bundles: Vec<tidings_protocol::bundle::Bundle>,
+        bundles: Vec<Bundle>,
         /// When it was fetched, in Unix ms.
         fetched_ms: u64,
     }

@@ -41,6 +41,16 @@ use limits::COMMANDS_MAX;
 pub use queue::{LaneSenders, SendRefused};
 use swarm_task::SwarmTask;
 
+/// Which of the addresses that others told about one peer would be dialled, in which order.
+#[must_use]
+pub fn dialable(addresses: &[&str], is_private_allowed: bool) -> Vec<String> {
+    let filter =
+        if is_private_allowed { AddressFilter::PrivateToo } else { AddressFilter::PublicOnly };
+    let known = addresses.iter().filter_map(|text| text.parse().ok());
+    let peer = PeerId::random();
+    filter.learnt(&peer, known).iter().map(ToString::to_string).collect()
+}
+
 /// One of the two streams of a link. Each keeps its order; between them there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {

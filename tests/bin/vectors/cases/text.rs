@@ -1,8 +1,10 @@
 //! What people type (node ids, user names, addresses), and how each id is derived from bytes.
 
 use tidings_protocol::{
+    client_frame::InviteSecret,
     descriptor::dht_key,
-    id::{AccountId, ChatId, DeviceId},
+    id::{AccountId, ChatId, DeviceId, hash},
+    invite::InviteText,
 };
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 };
 
 pub(crate) fn cases() -> Vec<Case> {
-    [node_ids(), user_names(), addresses(), derivations()].concat()
+    [node_ids(), user_names(), addresses(), invites(), derivations()].concat()
 }
 
 fn node_ids() -> Vec<Case> {
@@ -40,6 +42,12 @@ fn node_ids() -> Vec<Case> {
         case("too_long", "shape", "57 characters.", &(text.clone() + "a")),
         case("other_alphabet", "shape", "0 and 1 are no base32.", &text.replacen('a', "0", 1)),
         case("empty", "shape", "Nothing.", ""),
+        case(
+            "dotless_i",
+            "shape",
+            "U+0131, whose upper case is I, is no base32.",
+            &text.replacen('i', "\u{131}", 1),
+        ),
     ]
 }
 
@@ -97,6 +105,54 @@ fn addresses() -> Vec<Case> {
             "56 characters without a dot are a node id or nothing.",
             &format!("alice@{}", swap(&node, 30)),
         ),
+    ]
+}
+
+fn invites() -> Vec<Case> {
+    let secret = InviteSecret([0x5e; 16]);
+    let invite = InviteText { node: acme(), secret, url: "wss://acme.example".to_owned() };
+    let text = invite.to_text();
+    let case = |reason: &str, expect, why: &str, text: &str| {
+        Case::new("invite", reason, expect, why, text.as_bytes())
+    };
+    let read = |case: Case| {
+        case.result("node", acme()).result("secret", secret).result("url", "wss://acme.example")
+    };
+    let raw = |raw: &[u8]| {
+        let sum = hash("invite text checksum", &[raw]).0;
+        let code = data_encoding::BASE32_NOPAD.encode(&[raw, &sum[..2]].concat());
+        format!("tidings:{}", code.to_lowercase())
+    };
+    let (prefix, code) = text.split_at(8);
+    vec![
+        read(case("acme", "ok", "For acme, whose link is at wss://acme.example.", &text)),
+        read(
+            case(
+                "pasted",
+                "lenient",
+                "In capitals, with space around it.",
+                &format!(" {prefix}{}\n", code.to_uppercase()),
+            )
+            .result("canonical", data_encoding::HEXLOWER.encode(text.as_bytes())),
+        ),
+        case("no_prefix", "shape", "The code alone.", code),
+        case("cut", "checksum", "Its end is missing.", &text[..prefix.len() + 104]),
+        case("typing_mistake", "checksum", "A character is another.", &swap(&text, 20)),
+        case("version_2", "version", "The first byte is 2.", &raw(&[2; 60])),
+        case("too_short", "shape", "It ends within the secret.", &raw(&[1; 40])),
+        case(
+            "url_not_utf_8",
+            "shape",
+            "The URL is no text.",
+            &raw(&[[1; 49].as_slice(), &[0xff]].concat()),
+        ),
+        case(
+            "long_s",
+            "shape",
+            "U+017F, whose upper case is S, is no base32.",
+            &(prefix.to_owned() + &code.replacen('s', "\u{17f}", 1)),
+        ),
+        case("empty", "shape", "Nothing behind the colon.", prefix),
     ]
 }
 
