@@ -33,8 +33,12 @@ mod crashes;
 mod failpoints;
 #[path = "process/full_disk.rs"]
 mod full_disk;
+#[path = "process/home.rs"]
+mod home;
 #[path = "process/hostile.rs"]
 mod hostile;
+#[path = "process/inbox.rs"]
+mod inbox;
 #[path = "process/names.rs"]
 mod names;
 #[path = "process/person.rs"]

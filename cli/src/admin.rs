@@ -8,6 +8,7 @@ use crate::show::{self, field, relative};
 
 /// Look into a running node.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings")]
 pub(crate) struct Args {
     #[command(subcommand)]
     question: Question,
@@ -141,7 +142,7 @@ fn show_status(answer: &Value) {
     let width = lines.iter().filter_map(|line| line.first()).map(String::len).max().unwrap_or(0);
     for line in &lines {
         if let [label, value] = line.as_slice() {
-            println!("{label:<width$}  {value}");
+            say!("{label:<width$}  {value}");
         }
     }
 }

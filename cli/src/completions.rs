@@ -3,6 +3,8 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
+use crate::out;
+
 /// Print the completions for a shell.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -19,7 +21,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::Cli::command(), "tidings", &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    out::bytes(&script);
     Ok(())
 }
 

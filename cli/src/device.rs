@@ -3,21 +3,18 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use tidings_client::driver::{Driver, Handle, Running, Trust};
-use tidings_client::event::{
-    CertificateFault, ClientEffect, CloseWhy, MessageRef, Status, Warning,
-};
+use tidings_client::driver::{Driver, DriverError, Handle, Running, Trust};
+use tidings_client::event::{CertificateFault, ClientEffect, CloseWhy, Status, Warning};
 use tidings_client::{ClientCore, crypto::PqSealer};
 use tidings_protocol::id::MsgId;
-use tidings_store::{StoreError, Txn};
+use tidings_protocol::refusal::RefusalCode;
 
+use crate::exit::Stopped;
 use crate::home::{Account, address};
 use crate::style;
 
-/// Messages of one conversation that are searched and shown.
-pub(crate) const MESSAGES_MAX: usize = 10_000;
-/// How often a device is asked whether it has settled.
-const SETTLE_BEAT: Duration = Duration::from_millis(20);
+/// How often a device is asked how far it is.
+const BEAT: Duration = Duration::from_millis(20);
 
 /// Runs a device.
 pub(crate) fn start(driver: Driver, account: &Account, trust: &Trust) -> anyhow::Result<Running> {
@@ -42,42 +39,51 @@ pub(crate) async fn next_effect_or_fault(
         match running.effect().await {
             Some(ClientEffect::Warn(Warning::Certificate(fault))) => return Ok(Err(fault)),
             Some(ClientEffect::Warn(warning)) => warn(&warning),
+            // To connect again would only bring the same answer.
+            Some(ClientEffect::CloseLink(CloseWhy::Refused(RefusalCode::NotAuthorised))) => {
+                return Err(Stopped::NotListed.into());
+            }
+            Some(ClientEffect::CloseLink(CloseWhy::Refused(code))) if !code.may_retry() => {
+                return Err(Stopped::LinkRefused { why: code.advice() }.into());
+            }
             Some(ClientEffect::CloseLink(why)) => {
                 if let Some(text) = close_text(why) {
                     style::note(text);
                 }
             }
-            Some(ClientEffect::Stopped(why)) => bail!("{why}"),
+            Some(ClientEffect::Stopped(why)) => return Err(Stopped::DeviceStopped(why).into()),
             Some(effect) => return Ok(Ok(effect)),
             None => bail!("the device ended by itself"),
         }
     }
 }
 
-/// Waits until the node has answered everything that the device asked of it.
-pub(crate) async fn settle(handle: &Handle) -> anyhow::Result<()> {
-    let mut beat = tokio::time::interval(SETTLE_BEAT);
-    loop {
-        beat.tick().await;
-        if handle.ask(|core, _| Ok(core.is_settled())).await? {
-            return Ok(());
-        }
+/// Ends a device, whatever came of its work. Why it ended by itself, as on a full disk, comes before
+/// what followed from that.
+pub(crate) async fn end<T>(running: Running, done: anyhow::Result<T>) -> anyhow::Result<T> {
+    match running.stop().await {
+        Ok(()) | Err(DriverError::Gone) => done,
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Finds a message of any conversation by its id.
-pub(crate) fn find(
-    core: &ClientCore<PqSealer>,
-    txn: &dyn Txn,
-    msg: MsgId,
-) -> Result<Option<MessageRef>, StoreError> {
-    for view in core.peers(txn)? {
-        let conversation = core.conversation(txn, &view.peer, MESSAGES_MAX)?;
-        if let Some(found) = conversation.into_iter().find(|found| found.message.msg == msg) {
-            return Ok(Some(found.message));
+/// How often a device is asked.
+pub(crate) fn beat() -> tokio::time::Interval {
+    tokio::time::interval(BEAT)
+}
+
+/// Waits until a question to the core is answered with yes. Effects have to be read meanwhile.
+pub(crate) async fn until(
+    handle: &Handle,
+    is_so: fn(&ClientCore<PqSealer>) -> bool,
+) -> anyhow::Result<()> {
+    let mut beat = beat();
+    loop {
+        beat.tick().await;
+        if handle.ask(move |core, _| Ok(is_so(core))).await? {
+            return Ok(());
         }
     }
-    Ok(None)
 }
 
 /// A message id as `send` printed it.

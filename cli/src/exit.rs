@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use thiserror::Error;
+use tidings_client::event::StopWhy;
 use tidings_node::admin_link::AskError;
 
 /// Every exit code.
@@ -18,6 +19,8 @@ pub(crate) enum Code {
     TooLate = 5,
     NotProved = 6,
     Unwell = 7,
+    /// As a shell reports what SIGPIPE ended.
+    NobodyReads = 141,
 }
 
 /// What each means, in the words that people read.
@@ -33,13 +36,14 @@ pub(crate) const CODES: &[(Code, &str)] = &[
     (Code::TooLate, "not done in time; it goes on with the next `send` or `inbox`"),
     (Code::NotProved, "not proved"),
     (Code::Unwell, "a check of `doctor` failed"),
+    (Code::NobodyReads, "nobody reads the output any more"),
 ];
 
 /// The list, as `--help` shows it.
 pub(crate) fn help() -> String {
     CODES.iter().fold("Exit codes:".to_owned(), |mut text, (code, meaning)| {
         // Writing into a string cannot fail.
-        write!(text, "\n  {}  {meaning}", *code as u8).unwrap_or_default();
+        write!(text, "\n  {:<3}  {meaning}", *code as u8).unwrap_or_default();
         text
     })
 }
@@ -53,6 +57,16 @@ pub(crate) enum Stopped {
     NotTrusted { url: String, why: &'static str },
     #[error("the node refused: {why}")]
     Refused { why: &'static str },
+    #[error(
+        "this device is no longer listed for its account: a copy of it was used elsewhere, or another \
+         device removed it. `inbox --all` still shows what is here; to go on, link it again, or join \
+         with an invite into another folder"
+    )]
+    NotListed,
+    #[error("the node refuses this device: {why}")]
+    LinkRefused { why: &'static str },
+    #[error("{0}")]
+    DeviceStopped(StopWhy),
     #[error("the message will not be delivered; `tidings status` says what is known")]
     Failed,
     #[error(
@@ -60,7 +74,10 @@ pub(crate) enum Stopped {
          or `tidings inbox`"
     )]
     TooLate { seconds: u64 },
-    #[error("not every statement is proved: name the nodes and accounts that you trust")]
+    #[error(
+        "not all of it is proved: name the nodes and accounts that you trust; a line that begins with \
+         NOT says why"
+    )]
     NotProved,
     #[error("{failed} of {checks} checks failed: each line above that failed says what to do")]
     Unwell { failed: usize, checks: usize },
@@ -75,24 +92,17 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     };
     let code = match error.downcast_ref::<Stopped>() {
         Some(Stopped::Unreachable { .. } | Stopped::NotTrusted { .. }) => Code::NotReached,
-        Some(Stopped::Refused { .. } | Stopped::Failed) => Code::Refused,
+        Some(
+            Stopped::Refused { .. }
+            | Stopped::NotListed
+            | Stopped::LinkRefused { .. }
+            | Stopped::DeviceStopped(_)
+            | Stopped::Failed,
+        ) => Code::Refused,
         Some(Stopped::TooLate { .. }) => Code::TooLate,
         Some(Stopped::NotProved) => Code::NotProved,
         Some(Stopped::Unwell { .. }) => Code::Unwell,
         None => asked,
     };
     ExitCode::from(code as u8)
-}
-
-/// Printing to a reader that has gone away, as in `tidings admin queue | head -1`, panics inside the
-/// standard library. Nothing is wrong then: the process ends at once, and says nothing.
-pub(crate) fn quietly_when_nobody_reads() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let said = panic.payload_as_str().unwrap_or_default();
-        if said.starts_with("failed printing to") && said.contains("Broken pipe") {
-            std::process::exit(Code::Done as i32);
-        }
-        report(panic);
-    }));
 }

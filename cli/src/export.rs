@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tidings_protocol::codec;
 use tidings_protocol::evidence::Evidence;
 use tidings_protocol::id::MsgId;
 
-use crate::device::{find, parse_msg};
+use crate::device::parse_msg;
 use crate::home::HomeFolder;
 use crate::show;
 
@@ -37,27 +37,45 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (_, driver) = args.folder.home()?.open()?;
     let mut found: Option<Evidence> = None;
     driver.view(&mut |core, txn| {
-        if let Some(message) = find(core, txn, args.message)? {
+        if let Some(message) = core.find(txn, args.message)? {
             found = Some(core.evidence(txn, &message)?);
         }
         Ok(())
     })?;
     let evidence = found.context("there is no such message here: check its id")?;
+    ensure!(
+        !evidence.proofs.is_empty(),
+        "nothing is proved about this message: there are ticks only for one that was sent from here \
+         and accepted; `tidings status {}` says where it stands",
+        args.message
+    );
     let out = args.out.clone().unwrap_or_else(|| format!("{}.evidence", args.message).into());
     fs::write(&out, codec::encode(&evidence))
         .with_context(|| format!("writing {}", out.display()))?;
     let nodes: Vec<String> = Roots::nodes(&evidence);
     let accounts: Vec<String> = Roots::accounts(&evidence);
     if args.json {
-        show::json(&json!({ "file": out, "nodes": nodes, "accounts": accounts }));
+        show::json(
+            &json!({ "file": out.display().to_string(), "nodes": nodes, "accounts": accounts }),
+        );
         return Ok(());
     }
-    println!("wrote {}", out.display());
-    println!("to check it, once these keys were compared by other means:");
+    say!("wrote {}", out.display());
+    say!("to check it, once these keys were compared by other means:");
     let node = nodes.iter().map(|node| format!(" --node {node}"));
     let account = accounts.iter().map(|account| format!(" --account {account}"));
-    println!("  tidings verify {}{}", out.display(), node.chain(account).collect::<String>());
+    let file = quoted(&out.display().to_string());
+    say!("  tidings verify {file}{}", node.chain(account).collect::<String>());
     Ok(())
+}
+
+/// A word for a shell, in quotes where it needs them.
+fn quoted(word: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(is_bare) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What a bundle names as its roots; to be trusted by other means only.
@@ -80,4 +98,16 @@ fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
     texts.sort();
     texts.dedup();
     texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_path_is_one_word_for_the_shell() {
+        assert_eq!(quoted("/tmp/hello-1.evidence"), "/tmp/hello-1.evidence");
+        assert_eq!(quoted("my letters/bob's"), r"'my letters/bob'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -48,6 +48,8 @@ pub(crate) const STORE: &str = "device.redb";
 const KEY: &str = "store.key";
 /// Certificates that are trusted in place of the web's authorities, if the file is there.
 const CA: &str = "ca.pem";
+/// Stands in for `account.json` while a device is being made: what is beside it is worth nothing yet.
+const UNFINISHED: &str = "account.json.new";
 
 impl HomeFolder {
     pub(crate) fn home(&self) -> anyhow::Result<Home> {
@@ -128,6 +130,7 @@ impl Home {
     /// Opens the device of a person who has joined.
     pub(crate) fn open(&self) -> anyhow::Result<(Account, Driver)> {
         let Some(account) = self.account()? else {
+            self.refuse_orphans()?;
             bail!(
                 "{} is nobody's home: ask for an invite, and `tidings join` it",
                 self.dir.display()
@@ -138,7 +141,28 @@ impl Home {
         Ok((account, driver))
     }
 
+    /// A device without `account.json` is not ours to make anew, nor to delete: it may be somebody's.
+    fn refuse_orphans(&self) -> anyhow::Result<()> {
+        if self.dir.join(UNFINISHED).exists() {
+            return Ok(());
+        }
+        let there = [STORE, KEY].map(|name| self.dir.join(name)).into_iter().find(|it| it.exists());
+        let Some(there) = there else { return Ok(()) };
+        bail!(
+            "{} is there, but not {ACCOUNT}, which says whose device it is: put {ACCOUNT} back from a \
+             backup, or name another folder with --home",
+            there.display()
+        )
+    }
+
     pub(crate) fn open_device(&self, account: &Account) -> anyhow::Result<Driver> {
+        let store = self.dir.join(STORE);
+        // Opening it would make an empty one.
+        ensure!(
+            store.exists(),
+            "{} is missing: put it back from a backup, or join with an invite into another folder",
+            store.display()
+        );
         let place = self.place(account, self.read_key()?)?;
         match Driver::open(&place) {
             Err(DriverError::Open(OpenError::Locked { .. })) => bail!(
@@ -157,13 +181,19 @@ impl Home {
             .mode(0o700)
             .create(&self.dir)
             .with_context(context)?;
+        if self.account()?.is_none() {
+            self.refuse_orphans()?;
+        }
         self.clear()?;
         let place = self.place(account, draw()?)?;
+        let unfinished = self.dir.join(UNFINISHED);
+        write_new(&unfinished, &serde_json::to_vec_pretty(account)?)?;
         write_key(&self.dir, &place)?;
         let identity = tidings_client::driver::new_account(&place.settings, label)?;
         let driver = Driver::create(&place, &identity)?;
         // Last: a home with this file is whole.
-        write_account(&self.dir, account)?;
+        fs::rename(&unfinished, self.dir.join(ACCOUNT)).with_context(context)?;
+        sync_folder(&self.dir)?;
         Ok(driver)
     }
 
@@ -181,7 +211,12 @@ impl Home {
 
     /// Removes a device that never joined.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        for name in [ACCOUNT, STORE, KEY, CA] {
+        // A kill in between leaves either nothing to lose or the mark that says so.
+        if self.dir.join(ACCOUNT).exists() {
+            let context = || format!("removing {}", self.dir.join(ACCOUNT).display());
+            fs::rename(self.dir.join(ACCOUNT), self.dir.join(UNFINISHED)).with_context(context)?;
+        }
+        for name in [STORE, KEY, CA, UNFINISHED] {
             let path = self.dir.join(name);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -251,7 +286,14 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.with_context(|| format!("writing {}", path.display()))
+    written.with_context(|| format!("writing {}", path.display()))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// A new name is on disk only once its folder is.
+fn sync_folder(dir: &Path) -> anyhow::Result<()> {
+    let synced = fs::File::open(dir).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("writing {}", dir.display()))
 }
 
 #[cfg(test)]
@@ -285,9 +327,54 @@ mod tests {
         let node = NodeId([1; 32]).to_text();
         let account = Account { node, name: "alice".to_owned(), url: "ws://localhost".to_owned() };
         drop(home.create(&account, "laptop").unwrap());
+        assert!(!home.dir.join(super::UNFINISHED).exists());
         assert_eq!(home.account().unwrap(), Some(account.clone()));
         assert!(!home.open_device(&account).unwrap().core().is_joined());
         home.clear().unwrap();
         assert_eq!(home.account().unwrap(), None);
+    }
+
+    fn alice() -> Account {
+        let node = NodeId([1; 32]).to_text();
+        Account { node, name: "alice".to_owned(), url: "ws://localhost".to_owned() }
+    }
+
+    #[test]
+    fn a_device_without_its_account_is_neither_opened_nor_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("alice"));
+        drop(home.create(&alice(), "laptop").unwrap());
+        std::fs::remove_file(home.files().account).unwrap();
+        let said = home.open().unwrap_err().to_string();
+        assert!(said.contains("put account.json back") && !said.contains("invite"), "{said}");
+        let said = home.create(&alice(), "laptop").unwrap_err().to_string();
+        assert!(said.contains("put account.json back"), "{said}");
+        assert!(home.files().store.exists() && home.files().key.exists());
+        std::fs::remove_file(home.files().store).unwrap();
+        assert!(home.create(&alice(), "laptop").is_err(), "the key of a lost store is kept too");
+        assert!(home.files().key.exists());
+    }
+
+    #[test]
+    fn a_lost_store_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("alice"));
+        drop(home.create(&alice(), "laptop").unwrap());
+        std::fs::remove_file(home.files().store).unwrap();
+        let said = home.open().unwrap_err().to_string();
+        assert!(said.contains("device.redb is missing"), "{said}");
+        assert!(!home.files().store.exists());
+    }
+
+    #[test]
+    fn a_home_that_was_never_finished_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("alice"));
+        drop(home.create(&alice(), "laptop").unwrap());
+        // As a kill before the last step leaves it.
+        std::fs::rename(home.files().account, home.dir.join(super::UNFINISHED)).unwrap();
+        assert!(home.open().unwrap_err().to_string().contains("invite"));
+        drop(home.create(&alice(), "laptop").unwrap());
+        assert_eq!(home.account().unwrap(), Some(alice()));
     }
 }

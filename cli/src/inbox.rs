@@ -1,15 +1,21 @@
 //! `tidings inbox`: shows what has come, and lets the senders know.
 
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use serde_json::json;
-use tidings_client::MessageView;
-use tidings_client::driver::{Handle, Running};
-use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer};
+use tidings_client::driver::{Driver, Handle, Running};
+use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, ShownMessage};
+use tidings_client::{ClientCore, MessageView, Which};
+use tidings_node::clock::Stopwatch;
+use tidings_protocol::id::MsgId;
 
-use crate::device::{self, MESSAGES_MAX, next_effect};
+use crate::device::{self, next_effect};
 use crate::home::{HomeFolder, address};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::{show, style};
 
 /// Show messages that were not shown yet.
@@ -34,37 +40,77 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A node that has been silent for so long has handed over what was waiting.
-const QUIET: Duration = Duration::from_millis(700);
+/// Messages that are shown, and of which the senders are told, in one go.
+const STEP: usize = 250;
+/// Messages may come faster than they are shown: without `--follow` it ends then, too.
+const FETCH_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let home = args.folder.home()?;
     let (account, driver) = home.open()?;
     let trust = home.trust()?;
+    let unread = show_what_is_here(&driver, args)?;
     show::block_on(async {
         let mut running = device::start(driver, &account, &trust)?;
-        let handle = running.handle();
-        let linked = wait_for_link(&mut running, args.timeout).await?;
-        if linked {
-            let progress = Progress::counted("fetching messages");
-            while let Ok(effect) = tokio::time::timeout(QUIET, next_effect(&mut running)).await {
-                if matches!(effect?, ClientEffect::Show(_)) {
-                    progress.step();
-                }
-            }
-        } else {
-            style::note("the node cannot be reached; this is what is here already");
-        }
-        show_waiting(&handle, args).await?;
-        if args.follow {
-            follow(&mut running, &handle, args).await?;
-        } else if linked {
-            // The word that they were shown leaves before we do.
-            while tokio::time::timeout(QUIET, next_effect(&mut running)).await.is_ok() {}
-        }
-        running.stop().await?;
-        Ok(())
+        let shown = fetch(&mut running, unread, args).await;
+        device::end(running, shown).await
     })
+}
+
+/// Shows what came before, step by step, and returns what of it was not shown yet.
+fn show_what_is_here(driver: &Driver, args: &Args) -> anyhow::Result<Vec<MessageRef>> {
+    let which = if args.all { Which::All } else { Which::Unread };
+    let mut peers = Vec::new();
+    driver.view(&mut |core, txn| {
+        peers = core.peers(txn)?;
+        Ok(())
+    })?;
+    let mut unread = Vec::new();
+    for view in peers {
+        let mut after: Option<MessageRef> = None;
+        loop {
+            let mut messages = Vec::new();
+            driver.view(&mut |core, txn| {
+                let step = core.walk(txn, &view.peer, which, after.as_ref(), STEP)?;
+                (messages, after) = (step.messages, step.next);
+                Ok(())
+            })?;
+            messages.iter().for_each(|view| print(args, &Shown::from(view)));
+            let news = messages.into_iter().filter(|view| !(view.displayed || view.message.mine));
+            unread.extend(news.map(|view| view.message));
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(unread)
+}
+
+/// Shows what the node has, as it comes, and lets the senders know of everything that was shown.
+async fn fetch(running: &mut Running, unread: Vec<MessageRef>, args: &Args) -> anyhow::Result<()> {
+    let handle = running.handle();
+    let nothing_was_here = unread.is_empty() && !args.all;
+    for messages in unread.chunks(STEP) {
+        displayed(&handle, messages.to_vec()).await?;
+    }
+    let linked = wait_for_link(running, args.timeout).await?;
+    if !linked {
+        style::note("the node cannot be reached; this is what is here already");
+    }
+    let heard = Rc::new(Cell::new(Stopwatch::start()));
+    let mut inflow = Inflow { running, handle, args, shown: 0, heard, progress: None };
+    if args.follow {
+        let until_stopped = async { anyhow::Ok(tokio::signal::ctrl_c().await?) };
+        return inflow.show_until(until_stopped).await;
+    }
+    if !linked {
+        return Ok(());
+    }
+    inflow.fetch().await?;
+    if nothing_was_here && inflow.shown == 0 {
+        style::note("nothing new");
+    }
+    inflow.hand_over().await
 }
 
 async fn wait_for_link(running: &mut Running, seconds: u64) -> anyhow::Result<bool> {
@@ -78,39 +124,114 @@ async fn wait_for_link(running: &mut Running, seconds: u64) -> anyhow::Result<bo
     }
 }
 
-/// Shows what is here, and says so.
-async fn show_waiting(handle: &Handle, args: &Args) -> anyhow::Result<()> {
-    let all = args.all;
-    let waiting = handle
-        .ask(move |core, txn| {
-            let mut waiting: Vec<MessageView> = Vec::new();
-            for view in core.peers(txn)? {
-                let messages = core.conversation(txn, &view.peer, MESSAGES_MAX)?;
-                let wanted = |view: &MessageView| all || !(view.displayed || view.message.mine);
-                waiting.extend(messages.into_iter().filter(wanted));
-            }
-            Ok(waiting)
-        })
-        .await?;
-    for view in &waiting {
-        let from = if view.message.mine { "you" } else { "" };
-        print(args, &view.message, from, &view.text, view.created_ms, view.missing);
-    }
-    let messages = waiting.into_iter().map(|view| view.message).filter(|m| !m.mine).collect();
-    displayed(handle, messages).await
+/// Messages as they come.
+struct Inflow<'a> {
+    running: &'a mut Running,
+    handle: Handle,
+    args: &'a Args,
+    shown: u64,
+    /// Since the last sign of the device.
+    heard: Rc<Cell<Stopwatch>>,
+    progress: Option<Progress>,
 }
 
-async fn follow(running: &mut Running, handle: &Handle, args: &Args) -> anyhow::Result<()> {
-    loop {
-        let effect = tokio::select! {
-            effect = next_effect(running) => effect?,
-            stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
-        };
-        if let ClientEffect::Show(shown) = effect {
-            let (message, missing) = (&shown.message, shown.missing);
-            print(args, message, "", &shown.text, shown.created_ms, missing);
-            displayed(handle, vec![shown.message]).await?;
+/// How fetching ended.
+enum Fetched {
+    All,
+    /// The node has said nothing for `--timeout`.
+    Silent,
+    /// More keeps coming.
+    Endless,
+}
+
+impl Inflow<'_> {
+    /// Shows what comes until `done`, and what has come by then.
+    async fn show_until<T>(
+        &mut self,
+        done: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut done = pin!(done);
+        loop {
+            let effect = tokio::select! {
+                effect = next_effect(self.running) => effect?,
+                done = &mut done => {
+                    while self.show_some(None).await? {}
+                    return done;
+                }
+            };
+            self.show_some(Some(effect)).await?;
         }
+    }
+
+    /// Shows what is there now, up to a bound; the senders learn of it together. False when nothing
+    /// was there.
+    async fn show_some(&mut self, first: Option<ClientEffect>) -> anyhow::Result<bool> {
+        let mut next = first;
+        let mut messages = Vec::new();
+        let mut was_there = false;
+        while messages.len() < STEP {
+            let effect = match next.take() {
+                Some(effect) => effect,
+                None => match next_effect(self.running).now_or_never() {
+                    Some(effect) => effect?,
+                    None => break,
+                },
+            };
+            was_there = true;
+            if let ClientEffect::Show(shown) = effect {
+                progress::aside(|| print(self.args, &Shown::from(&shown)));
+                self.progress.iter().for_each(Progress::step);
+                messages.push(shown.message);
+                self.shown += 1;
+            }
+        }
+        self.heard.set(Stopwatch::start());
+        displayed(&self.handle, messages).await?;
+        Ok(was_there)
+    }
+
+    /// Shows all that waits at the node.
+    async fn fetch(&mut self) -> anyhow::Result<()> {
+        self.progress = Some(Progress::counted("fetching messages"));
+        let silence = Duration::from_secs(self.args.timeout);
+        let handle = self.handle.clone();
+        // Shared with what runs beside it on this one thread.
+        let heard = Rc::clone(&self.heard);
+        let all = async move {
+            let watch = Stopwatch::start();
+            let mut beat = device::beat();
+            while !handle.change(|core, _, _| Ok(core.catch_up())).await? {
+                if heard.get().elapsed() > silence {
+                    return Ok(Fetched::Silent);
+                }
+                if watch.elapsed() > FETCH_MAX.max(silence) {
+                    return Ok(Fetched::Endless);
+                }
+                beat.tick().await;
+            }
+            Ok(Fetched::All)
+        };
+        let fetched = self.show_until(all).await?;
+        self.progress = None;
+        match fetched {
+            Fetched::All => {}
+            Fetched::Silent => style::note("the node is silent; what it holds comes another time"),
+            Fetched::Endless => {
+                style::note("more keeps coming: `tidings inbox --follow` shows it as it comes");
+            }
+        }
+        Ok(())
+    }
+
+    /// The word that they were shown leaves before we do, if the node takes it in time.
+    async fn hand_over(&mut self) -> anyhow::Result<()> {
+        let handle = self.handle.clone();
+        let limit = Duration::from_secs(self.args.timeout);
+        let handed_over = async move {
+            let all = device::until(&handle, ClientCore::has_handed_over);
+            tokio::time::timeout(limit, all).await.unwrap_or(Ok(()))
+        };
+        self.show_until(handed_over).await
     }
 }
 
@@ -121,26 +242,59 @@ async fn displayed(handle: &Handle, messages: Vec<MessageRef>) -> anyhow::Result
     Ok(())
 }
 
-fn print(args: &Args, message: &MessageRef, from: &str, text: &str, at_ms: u64, missing: u64) {
+/// A message as it is printed, whether it was here or has just come.
+struct Shown<'a> {
+    message: &'a MessageRef,
+    text: &'a str,
+    reply_to: Option<MsgId>,
+    created_ms: u64,
+    missing: u64,
+}
+
+impl<'a> From<&'a MessageView> for Shown<'a> {
+    fn from(view: &'a MessageView) -> Self {
+        let MessageView { message, text, reply_to, created_ms, missing, .. } = view;
+        let (reply_to, created_ms, missing) = (*reply_to, *created_ms, *missing);
+        Self { message, text, reply_to, created_ms, missing }
+    }
+}
+
+impl<'a> From<&'a ShownMessage> for Shown<'a> {
+    fn from(shown: &'a ShownMessage) -> Self {
+        let ShownMessage { message, text, reply_to, created_ms, missing, .. } = shown;
+        let (reply_to, created_ms, missing) = (*reply_to, *created_ms, *missing);
+        Self { message, text, reply_to, created_ms, missing }
+    }
+}
+
+fn print(args: &Args, shown: &Shown<'_>) {
+    let Shown { message, text, reply_to, created_ms, missing } = shown;
     if args.json {
         show::json(&json!({
             "message": message.msg.to_string(),
             "with": address(&message.peer),
             "mine": message.mine,
             "text": text,
-            "created_ms": at_ms,
+            "reply_to": reply_to.map(|msg| msg.to_string()),
+            "created_ms": created_ms,
             "missing_before": missing,
         }));
         return;
     }
-    if missing > 0 {
-        println!("({missing} missing)");
+    if *missing > 0 {
+        say!("({missing} missing)");
     }
     let with = short(&message.peer);
-    let who = if from.is_empty() { with } else { format!("{from} to {with}") };
-    println!("{who}, {}  [{}]", show::relative(Some(at_ms)), message.msg);
+    let who = if message.mine { format!("you to {with}") } else { with };
+    say!("{who}, {}  [{}]", show::relative(Some(*created_ms)), message.msg);
+    if let Some(msg) = reply_to {
+        say!("  (answers [{msg}])");
+    }
+    if text.is_empty() {
+        say!("  (no text)");
+    }
     for line in text.lines() {
-        println!("  {}", show::plain(line));
+        say!("  {}", show::plain(line));
     }
 }
 

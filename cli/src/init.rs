@@ -48,12 +48,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     write(&path, &text)?;
     if args.json {
-        show::json(&json!({ "node": node.to_text(), "config": path }));
+        show::json(&json!({ "node": node.to_text(), "config": path.display().to_string() }));
         return Ok(());
     }
-    println!("node id  {}", node.to_text());
-    println!("config   {}", path.display());
-    println!("next     tidings node --data {}", args.dir.display());
+    say!("node id  {}", node.to_text());
+    say!("config   {}", path.display());
+    say!("next     tidings node --data {}", args.dir.display());
     Ok(())
 }
 

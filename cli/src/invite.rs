@@ -18,10 +18,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     folder: show::NodeFolder,
     /// How many accounts it makes.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     uses: u32,
     /// How many days it is good for.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     days: u32,
     /// Print one line of JSON.
     #[arg(long)]
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         show::json(&answer);
     } else {
-        println!("{}", text.to_text());
+        say!("{}", text.to_text());
     }
     Ok(())
 }

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use serde_json::json;
+use tidings_client::ClientCore;
 use tidings_client::driver::{Driver, Running};
 use tidings_client::event::{ClientEffect, ClientEvent};
 use tidings_protocol::address::UserName;
 use tidings_protocol::invite::InviteText;
+use tidings_protocol::limits::DEVICE_LABEL_BYTES_MAX;
 
 use crate::device::{self, fault_text, next_effect_or_fault};
 use crate::exit::Stopped;
@@ -19,7 +21,7 @@ use crate::show;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  tidings join tidings:aeaq... --name alice
+  tidings join \"$(tidings invite --data acme)\" --name alice
   tidings join tidings:aeaq... --name alice --ca acme-ca.pem")]
 pub(crate) struct Args {
     /// The invite's text, all of it.
@@ -28,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long)]
     name: String,
     /// What this device is called in your list of devices.
-    #[arg(long, default_value = "command line")]
+    #[arg(long, default_value = "command line", value_parser = parse_label)]
     label: String,
     /// Trust the certificates in this PEM file and no others, for a node whose organisation has an
     /// authority of its own. They are kept in the home as `ca.pem`.
@@ -42,6 +44,13 @@ pub(crate) struct Args {
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn parse_label(text: &str) -> Result<String, String> {
+    if text.len() > DEVICE_LABEL_BYTES_MAX {
+        return Err(format!("a label has at most {DEVICE_LABEL_BYTES_MAX} bytes"));
+    }
+    Ok(text.to_owned())
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -61,8 +70,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         None => home.trust()?,
     };
+    // The one before was ended before it could say so: then only the rest is to be done.
+    let is_joined = driver.core().is_joined();
     let joined = show::block_on(async {
-        let joining = join(device::start(driver, &account, &trust)?, args);
+        let joining = join(device::start(driver, &account, &trust)?, args, is_joined);
         tokio::time::timeout(Duration::from_secs(args.timeout), joining)
             .await
             .unwrap_or_else(|_| Err(Stopped::Unreachable { url: account.url.clone() }.into()))
@@ -78,43 +89,51 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.json {
         show::json(&json!({ "address": address }));
     } else {
-        println!("you are {address}");
+        say!("you are {address}");
     }
     Ok(())
 }
 
 /// A new device, or the one whose joining did not come to an end: the node may know it already.
 fn open(home: &Home, account: &Account, label: &str) -> anyhow::Result<Driver> {
-    if let Some(known) = home.account()? {
-        let driver = home.open_device(&known)?;
-        if driver.core().is_joined() {
-            bail!(
-                "this is the home of {}: choose another one with --home",
-                address(&known.peer()?)
-            );
-        }
-        if (&known.node, &known.name) == (&account.node, &account.name) {
-            return Ok(driver);
-        }
+    let Some(known) = home.account()? else { return home.create(account, label) };
+    let driver = home.open_device(&known)?;
+    let is_same = (&known.node, &known.name) == (&account.node, &account.name);
+    if driver.core().is_joined() {
+        ensure!(
+            is_same,
+            "this is the home of {}: choose another one with --home",
+            address(&known.peer()?)
+        );
+        return Ok(driver);
     }
+    // No node has taken a device with too long a label: nothing is lost with it.
+    let mut devices = driver.core().device_list().list.devices.iter();
+    if is_same && devices.all(|device| device.label.len() <= DEVICE_LABEL_BYTES_MAX) {
+        return Ok(driver);
+    }
+    drop(driver);
     home.create(account, label)
 }
 
-async fn join(mut running: Running, args: &Args) -> anyhow::Result<()> {
+async fn join(mut running: Running, args: &Args, is_joined: bool) -> anyhow::Result<()> {
+    let joined = ask_to_join(&mut running, args, is_joined).await;
+    device::end(running, joined).await
+}
+
+async fn ask_to_join(running: &mut Running, args: &Args, is_joined: bool) -> anyhow::Result<()> {
     let handle = running.handle();
     handle.event(ClientEvent::Join { invite: args.invite.secret }).await?;
-    let mut joined = false;
+    let mut joined = is_joined;
     loop {
-        let effect = match next_effect_or_fault(&mut running).await? {
+        let effect = match next_effect_or_fault(running).await? {
             Ok(effect) => effect,
             Err(fault) => {
-                running.stop().await?;
                 let (url, why) = (args.invite.url.clone(), fault_text(fault));
                 return Err(Stopped::NotTrusted { url, why }.into());
             }
         };
         if let ClientEffect::JoinRefused(code) = effect {
-            running.stop().await?;
             return Err(Stopped::Refused { why: code.advice() }.into());
         }
         joined |= effect == ClientEffect::Joined;
@@ -122,7 +141,6 @@ async fn join(mut running: Running, args: &Args) -> anyhow::Result<()> {
             break;
         }
     }
-    device::settle(&handle).await?;
-    running.stop().await?;
-    Ok(())
+    // Others can write to this device while it is away only once its keys are at the node.
+    device::until(&handle, ClientCore::is_settled).await
 }

@@ -2,11 +2,8 @@
 //!
 //! Exit codes: see `exit.rs`, and `tidings --help`.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line speaks to its terminal"
-)]
+#[macro_use]
+mod out;
 
 mod admin;
 mod bench;
@@ -69,7 +66,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    exit::quietly_when_nobody_reads();
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
@@ -113,10 +109,7 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             for sub in command.get_subcommands() {
                 let path = format!("{path} {}", sub.get_name());
-                if sub.has_subcommands() {
-                    check(sub, &path);
-                    continue;
-                }
+                check(sub, &path);
                 let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains(&format!("{path} ")), "{path} has no example");
             }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
+use crate::out;
+
 /// Print the manual page, or write the pages of all commands into a folder.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -23,13 +25,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         clap_mangen::Man::new(crate::Cli::command())
             .render(&mut page)
             .context("making the manual page")?;
-        print!("{}", String::from_utf8_lossy(&page));
+        out::bytes(&page);
         return Ok(());
     };
     let context = || format!("writing into {}: name another folder with --dir", dir.display());
     std::fs::create_dir_all(dir).with_context(context)?;
     clap_mangen::generate_to(crate::Cli::command(), dir).with_context(context)?;
-    println!("{}", dir.display());
+    say!("{}", dir.display());
     Ok(())
 }
 

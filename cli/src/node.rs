@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{io, thread};
 
 use anyhow::Context as _;
 use serde_json::json;
 use tidings_node::config::{self, Config};
 use tidings_node::start;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use crate::{progress, show, style};
@@ -27,6 +29,9 @@ pub(crate) struct Args {
     /// Once the node runs, print where it can be reached as one line of JSON; log in JSON too.
     #[arg(long)]
     json: bool,
+    /// End when standard input ends, as it does when the program that started this one is gone.
+    #[arg(long, hide = true)]
+    while_input: bool,
 }
 
 /// A start that takes longer says what it is doing.
@@ -40,26 +45,39 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let done = runtime.block_on(serve(config, args.json));
+    let done = runtime.block_on(serve(config, args));
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
-async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
+async fn serve(config: Config, args: &Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
     let opening = progress::if_longer_than(START_SHORT, "opening the store");
     let node = start::start(config).await?;
     drop(opening);
-    announce(&node, json);
+    announce(&node, args.json);
+    let input = args.while_input.then(input_ends);
     let told_to_stop = async {
         tokio::select! {
+            _ = async { input?.await.ok() }, if args.while_input => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
     node.run_until(told_to_stop).await?;
     Ok(())
+}
+
+/// On a thread of its own: reading standard input cannot be broken off, and nothing waits for it.
+fn input_ends() -> oneshot::Receiver<()> {
+    let (ended, ends) = oneshot::channel();
+    thread::spawn(move || {
+        // An input that fails has ended, too.
+        io::copy(&mut io::stdin().lock(), &mut io::sink()).unwrap_or_default();
+        ended.send(()).unwrap_or_default();
+    });
+    ends
 }
 
 fn announce(node: &start::Node, json: bool) {
@@ -74,11 +92,11 @@ fn announce(node: &start::Node, json: bool) {
         }));
         return;
     }
-    println!("node id  {}", node.id().to_text());
-    println!("devices  {}", bound.client_url);
-    println!("metrics  http://{}/metrics", bound.admin);
+    say!("node id  {}", node.id().to_text());
+    say!("devices  {}", bound.client_url);
+    say!("metrics  http://{}/metrics", bound.admin);
     for address in &bound.peers {
-        println!("peers    {address}");
+        say!("peers    {address}");
     }
 }
 
@@ -89,7 +107,7 @@ fn log(json: bool) {
     });
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_ansi(style::is_log_coloured());
     if json {
         log.json().init();

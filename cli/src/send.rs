@@ -3,23 +3,23 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use serde_json::json;
-use tidings_client::driver::Running;
+use tidings_client::driver::{Driver, Running};
 use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, SendText, Status};
 use tidings_protocol::id::MsgId;
 
 use crate::device::{self, next_effect, parse_msg, status_line, status_word};
 use crate::exit::Stopped;
-use crate::home::HomeFolder;
+use crate::home::{HomeFolder, address};
 use crate::{show, style};
 
 /// Write to somebody, and wait for the tick.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  tidings send bob@aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa6aaq 'Hello, Bob'
+  tidings send bob@<node id> 'Hello, Bob'
   tidings send bob - --wait delivered < letter.txt")]
 pub(crate) struct Args {
     /// Name and node id; a bare name is somebody at your own node.
@@ -71,26 +71,57 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let trust = home.trust()?;
     let to = account.recipient(&args.to)?;
     let text = if args.text == "-" { from_stdin()? } else { args.text.clone() };
+    ensure!(!text.is_empty(), "there is nothing to send: the text is empty");
+    if let Some(msg) = args.reply_to {
+        check_reply(&driver, &to, msg)?;
+    }
     show::block_on(async {
         let mut running = device::start(driver, &account, &trust)?;
-        let message = compose(&mut running, to, text, args.reply_to).await?;
-        if !args.json {
-            println!("{}", message.msg);
-        }
-        let mut reached = Status::Queued;
-        let waiting = wait_for(&mut running, &message, args, &mut reached);
-        let waited = tokio::time::timeout(Duration::from_secs(args.timeout), waiting).await;
-        running.stop().await?;
-        if args.json {
-            show::json(
-                &json!({ "message": message.msg.to_string(), "status": status_word(reached) }),
-            );
-        }
-        match waited {
-            Err(_) => Err(Stopped::TooLate { seconds: args.timeout }.into()),
-            Ok(waited) => waited,
-        }
+        let sent = send(&mut running, to, text, args).await;
+        device::end(running, sent).await
     })
+}
+
+/// What is answered has to be here, in the same conversation: else nobody could show it.
+fn check_reply(driver: &Driver, to: &Peer, msg: MsgId) -> anyhow::Result<()> {
+    let mut found = None;
+    driver.view(&mut |core, txn| {
+        found = core.find(txn, msg)?;
+        Ok(())
+    })?;
+    ensure!(
+        found.is_some_and(|found| found.peer == *to),
+        "there is no message {msg} in the conversation with {}: check the id after --reply-to",
+        address(to)
+    );
+    Ok(())
+}
+
+async fn send(running: &mut Running, to: Peer, text: String, args: &Args) -> anyhow::Result<()> {
+    let message = compose(running, to, text, args.reply_to).await?;
+    if !args.json {
+        say!("{}", message.msg);
+    }
+    let mut reached = Status::Queued;
+    let waiting = wait_for(running, &message, args, &mut reached);
+    let waited = tokio::time::timeout(Duration::from_secs(args.timeout), waiting).await;
+    if args.json {
+        let reason = match reached {
+            Status::Failed(reason) => reason.map(|reason| reason.name()),
+            Status::Queued
+            | Status::Accepted
+            | Status::Held
+            | Status::AtDest
+            | Status::Delivered
+            | Status::Read => None,
+        };
+        let (message, status) = (message.msg.to_string(), status_word(reached));
+        show::json(&json!({ "message": message, "status": status, "reason": reason }));
+    }
+    match waited {
+        Err(_) => Err(Stopped::TooLate { seconds: args.timeout }.into()),
+        Ok(waited) => waited,
+    }
 }
 
 fn from_stdin() -> anyhow::Result<String> {

@@ -95,9 +95,10 @@ impl Server {
             .open(&log)
             .with_context(|| format!("writing {}", log.display()))?;
         let mut child = Command::new(program)
-            .args(["node", "--json", "--data"])
+            .args(["node", "--json", "--while-input", "--data"])
             .arg(&self.folder)
-            .stdin(Stdio::null())
+            // Held open while this process lives: the node does not outlive it, however it ends.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .kill_on_drop(true)

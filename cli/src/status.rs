@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tidings_client::StatusView;
 use tidings_client::event::{MessageRef, Status};
-use tidings_protocol::id::MsgId;
+use tidings_protocol::id::{DeviceId, MsgId};
 
-use crate::device::{find, parse_msg, status_line, status_word};
+use crate::device::{parse_msg, status_line, status_word};
 use crate::home::{HomeFolder, address};
 use crate::{show, style};
 
@@ -30,13 +30,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (_, driver) = args.folder.home()?.open()?;
     let mut found: Option<(MessageRef, Vec<StatusView>)> = None;
     driver.view(&mut |core, txn| {
-        if let Some(message) = find(core, txn, args.message)? {
+        if let Some(message) = core.find(txn, args.message)? {
             let statuses = core.statuses(txn, &message)?;
             found = Some((message, statuses));
         }
         Ok(())
     })?;
-    let (message, statuses) = found.context("there is no such message here: check its id")?;
+    let (message, mut statuses) = found.context("there is no such message here: check its id")?;
+    // They are kept in the order of arrival; an earlier one may come later.
+    for view in &mut statuses {
+        view.events.sort_by_key(|event| event.at_ms);
+    }
     if args.json {
         show::json(&json!({
             "message": message.msg.to_string(),
@@ -46,9 +50,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }));
         return Ok(());
     }
-    println!("to {}", address(&message.peer));
+    if !message.mine {
+        say!("from {}", address(&message.peer));
+        say!("received; its ticks are for the one who sent it");
+        return Ok(());
+    }
+    say!("to {}", address(&message.peer));
     if statuses.is_empty() {
-        println!("waiting: nothing is proved yet");
+        say!("waiting: nothing is proved yet");
     }
     for view in &statuses {
         for line in describe(view, status_line, |at_ms| show::relative(Some(at_ms))) {
@@ -65,9 +74,13 @@ pub(crate) fn describe(
     word: impl Fn(Status) -> String,
     when: impl Fn(u64) -> String,
 ) -> Vec<String> {
-    let mut lines = vec![format!("device {}: {}", view.device, word(view.status))];
+    let stands = word(view.status);
+    // Zeros stand for no device: none was known when it ended.
+    let is_known = view.device != DeviceId([0; 16]);
+    let mut lines =
+        vec![if is_known { format!("device {}: {stands}", view.device) } else { stands }];
     for event in &view.events {
-        let claim = event.claim.map_or("Queued", |claim| claim.name());
+        let claim = event.claim.map_or("Noted", |claim| claim.name());
         let by = match (event.node, event.key) {
             (Some(node), _) => format!("node {}", node.to_text()),
             (None, Some(_)) => "that device".to_owned(),

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::progress;
+use crate::{out, progress, show};
 
 /// It is as it should be.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -22,7 +22,7 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 
 /// Prints one line for people: styles stay where the terminal shows them.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    anstream::println!("{text}");
+    out::line(text);
 }
 
 /// A word in a style.
@@ -32,16 +32,17 @@ pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
 
 /// Says why a command failed. The sources too: the last one is often what the system said.
 pub(crate) fn error(error: &anyhow::Error) {
-    tell(BAD, format_args!("{error:#}"));
+    tell(BAD, &format!("{error:#}"));
 }
 
 /// Says on standard error what a person should know beside what the command prints.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    tell(WARNING, text);
+    tell(WARNING, &text.to_string());
 }
 
-fn tell(style: Style, text: impl std::fmt::Display) {
-    let line = format!("{} {text}\n", paint(style, "tidings:"));
+fn tell(style: Style, text: &str) {
+    // Names, addresses and reasons may come from elsewhere.
+    let line = format!("{} {}\n", paint(style, "tidings:"), show::plain_lines(text));
     // Nobody is there to be told that nobody reads it.
     progress::aside(|| anstream::stderr().write_all(line.as_bytes()).unwrap_or_default());
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tidings_protocol::codec;
 use tidings_protocol::evidence::{
-    EVIDENCE_VERSION, Evidence, Finding, ProvedSigner, TrustRoots, verify,
+    EVIDENCE_VERSION, Evidence, Finding, IdlePart, ProvedSigner, TrustRoots, idle_parts, verify,
 };
 use tidings_protocol::id::NodeId;
 use tidings_protocol::key::PublicKey;
@@ -69,13 +69,15 @@ struct Checked<'a> {
     evidence: Evidence,
     findings: Vec<Finding>,
     proved: usize,
+    /// What no proved statement rests on, once all are proved.
+    idle: Vec<IdlePart>,
 }
 
 fn check<'a>(file: &'a Path, roots: &TrustRoots) -> anyhow::Result<Checked<'a>> {
     let shown = file.display();
     let bytes = fs::read(file)
         .with_context(|| format!("reading {shown}: name a file that `tidings export` wrote"))?;
-    let evidence: Evidence = codec::decode(&bytes).with_context(|| {
+    let evidence: Evidence = codec::decode_canonical(&bytes).with_context(|| {
         format!("{shown} is no evidence: `tidings inspect {shown}` says what it is")
     })?;
     ensure!(
@@ -85,22 +87,26 @@ fn check<'a>(file: &'a Path, roots: &TrustRoots) -> anyhow::Result<Checked<'a>> 
     );
     let findings = verify(&evidence, roots);
     let proved = findings.iter().filter(|finding| finding.verdict.is_ok()).count();
-    Ok(Checked { file, evidence, findings, proved })
+    // While a statement is open, what it rests on is open too.
+    let is_open = proved < findings.len();
+    let idle = if is_open { Vec::new() } else { idle_parts(&evidence, roots) };
+    Ok(Checked { file, evidence, findings, proved, idle })
 }
 
 impl Checked<'_> {
     const fn is_proved(&self) -> bool {
-        self.proved > 0 && self.proved == self.findings.len()
+        self.proved > 0 && self.proved == self.findings.len() && self.idle.is_empty()
     }
 
     fn print(&self, args: &Args) {
-        let Checked { file, evidence, findings, proved } = self;
+        let Checked { file, evidence, findings, proved, idle } = self;
         if args.json {
             show::json(&json!({
-                "file": file,
-                "message": evidence.message.to_string(),
+                "file": file.display().to_string(),
+                "message_label": evidence.message.to_string(),
                 "statements": findings.iter().map(as_json).collect::<Vec<_>>(),
                 "proved": proved,
+                "idle": idle.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "nodes_named": Roots::nodes(evidence),
                 "accounts_named": Roots::accounts(evidence),
             }));
@@ -109,17 +115,22 @@ impl Checked<'_> {
         if args.files.len() > 1 {
             style::line(style::paint(style::NAME, file.display()));
         }
+        say!("message {}, as the exporter calls it; nothing here proves that", evidence.message);
         findings.iter().map(as_text).for_each(style::line);
-        println!("{proved} of {} statements are proved", findings.len());
+        for part in idle {
+            style::line(format!("{}      {part}", style::paint(style::BAD, "NOT")));
+        }
+        say!("{proved} of {} statements are proved", findings.len());
     }
 }
 
 fn as_text(finding: &Finding) -> String {
-    let what = finding.statement.as_ref().map_or_else(
+    let said = finding.statement.as_ref();
+    let what = said.map_or_else(
         || "an unreadable statement".to_owned(),
         |said| format!("{} at Unix ms {}", said.claim.name(), said.at_ms),
     );
-    match &finding.verdict {
+    let line = match &finding.verdict {
         Ok(ProvedSigner::Node(node)) => {
             format!("{}   {what}, by node {}", style::paint(style::GOOD, "PROVED"), node.to_text())
         }
@@ -128,7 +139,10 @@ fn as_text(finding: &Finding) -> String {
             format!("{proved}   {what}, by device {device} of {name}@{}", node.to_text())
         }
         Err(doubt) => format!("{}      {what}: {doubt}", style::paint(style::BAD, "NOT")),
-    }
+    };
+    let about = said.map(|said| format!("\n         envelope {}", said.eid));
+    let copy = said.and_then(|said| said.copy).map(|copy| format!("\n         copy {copy}"));
+    [Some(line), about, copy].into_iter().flatten().collect()
 }
 
 fn as_json(finding: &Finding) -> Value {

@@ -5,6 +5,7 @@ use tidings_protocol::{
     address::UserName,
     client_frame::{ClientFrame, InviteSecret, NodeFrame},
     id::{DeviceId, MsgId, NodeId},
+    limits::TEXT_BYTES_MAX,
     refusal::RefusalCode,
     statement::{Claim, Reason},
 };
@@ -205,8 +206,8 @@ impl Status {
 /// Why a text was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
-    /// Longer than [`tidings_protocol::limits::TEXT_BYTES_MAX`].
-    #[error("composing a text: it is too long")]
+    /// Longer than [`TEXT_BYTES_MAX`].
+    #[error("composing a text: it has more than {TEXT_BYTES_MAX} bytes; send it in parts")]
     TooLong,
     /// The recipient is this account.
     #[error("composing a text: it is addressed to yourself")]

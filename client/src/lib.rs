@@ -34,6 +34,7 @@ pub mod schema;
 mod seal;
 mod status;
 mod vault;
+mod walk;
 
 pub use account::Identity;
 pub use draft::Draft;
@@ -42,6 +43,7 @@ pub use machine::{ClientCore, OpenClientError, Opening};
 pub use pages::{ConversationView, Direction, PageAt, PageView, Searched};
 pub use query::{MessageView, PeerView, StatusView};
 pub use schema::SCHEMA;
+pub use walk::{Step, Which};
 
 /// One way to break the contract at a device. Each must be caught by the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,7 +51,24 @@ pub(crate) struct Session {
     pub(crate) list_version: u64,
     heard_ms: u64,
     pinged_ms: u64,
+    /// Somebody waits for everything that the node holds.
+    catch_up: Option<CatchUp>,
 }
+
+/// The node pushes what it holds within a window, and says nowhere that it was the last. It answers a
+/// ping behind what it pushed before. A pong may overtake what our last answer made room for, when both
+/// reached the node together; a second one in a row cannot.
+#[derive(Debug)]
+struct CatchUp {
+    ping: u64,
+    /// Something else came since that ping left.
+    is_busy: bool,
+    /// Pings in a row that were answered with nothing else in between.
+    quiet: u8,
+}
+
+/// Quiet pings in a row after which nothing waits.
+const QUIET_PINGS: u8 = 2;
 
 /// What an open request waits for.
 #[derive(Debug)]
@@ -135,6 +152,46 @@ impl<S: Sealer> ClientCore<S> {
     pub(crate) const fn heard(&mut self, now_ms: u64) {
         if let Link::Up(session) = &mut self.link {
             session.heard_ms = now_ms;
+        }
+    }
+
+    /// Whether everything has come that the node held for this device. Asks it, once on each link:
+    /// call it again and again until it is so. False while there is no link.
+    pub fn catch_up(&mut self) -> bool {
+        let Some(session) = self.link.session() else { return false };
+        match &session.catch_up {
+            Some(asked) => asked.quiet >= QUIET_PINGS,
+            None => {
+                self.ping_for_more(0);
+                false
+            }
+        }
+    }
+
+    fn ping_for_more(&mut self, quiet: u8) {
+        let number = self.number_request();
+        if let Link::Up(session) = &mut self.link {
+            session.catch_up = Some(CatchUp { ping: number, is_busy: false, quiet });
+            self.tell_node(ClientFrame::Ping(Ping { number }));
+        }
+    }
+
+    /// The node sent something of what it holds: there may be more.
+    pub(crate) const fn more_came(&mut self) {
+        if let Link::Up(Session { catch_up: Some(asked), .. }) = &mut self.link {
+            asked.is_busy = true;
+        }
+    }
+
+    pub(crate) fn on_pong(&mut self, number: u64) {
+        let Link::Up(Session { catch_up: Some(asked), .. }) = &mut self.link else { return };
+        if asked.ping != number || asked.quiet >= QUIET_PINGS {
+            return;
+        }
+        asked.quiet = if asked.is_busy { 0 } else { asked.quiet + 1 };
+        if asked.quiet < QUIET_PINGS {
+            let quiet = asked.quiet;
+            self.ping_for_more(quiet);
         }
     }
 
@@ -253,6 +310,7 @@ impl<S: Sealer> ClientCore<S> {
             list_version: welcome.list_version,
             heard_ms: now_ms,
             pinged_ms: now_ms,
+            catch_up: None,
         });
         let commit = txn.commit_number();
         let rolled_back = welcome

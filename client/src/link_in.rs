@@ -35,7 +35,10 @@ impl<S: Sealer> ClientCore<S> {
                 self.close(CloseWhy::Goaway { after_ms: goaway.after_ms });
                 return Ok(());
             }
-            NodeFrame::Pong(_) => return Ok(()),
+            NodeFrame::Pong(pong) => {
+                self.on_pong(pong.number);
+                return Ok(());
+            }
             NodeFrame::Accepted(_)
             | NodeFrame::Deliver(_)
             | NodeFrame::Notes(_)
@@ -49,8 +52,14 @@ impl<S: Sealer> ClientCore<S> {
         }
         match frame {
             NodeFrame::Accepted(accepted) => self.on_accepted(txn, &accepted),
-            NodeFrame::Deliver(deliver) => self.on_deliver(txn, now_ms, &deliver, body),
-            NodeFrame::Notes(notes) => self.on_notes(txn, now_ms, &notes),
+            NodeFrame::Deliver(deliver) => {
+                self.more_came();
+                self.on_deliver(txn, now_ms, &deliver, body)
+            }
+            NodeFrame::Notes(notes) => {
+                self.more_came();
+                self.on_notes(txn, now_ms, &notes)
+            }
             NodeFrame::Bundles(bundles) => self.on_bundles(txn, now_ms, bundles),
             NodeFrame::Done(done) => self.on_done(txn, now_ms, &done),
             NodeFrame::NewerLists(newer) => self.on_newer_lists(txn, now_ms, newer.lists),

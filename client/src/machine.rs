@@ -331,6 +331,13 @@ impl<S: Sealer> ClientCore<S> {
         self.link.is_up() && self.requests.is_empty()
     }
 
+    /// Whether the link is up and the node has taken everything that can be sent now. What waits for a
+    /// peer that cannot be written to yet does not count.
+    #[must_use]
+    pub fn has_handed_over(&self) -> bool {
+        self.is_settled() && self.queues.are_empty()
+    }
+
     /// What was counted since the device was opened.
     #[must_use]
     pub const fn counters(&self) -> &crate::Counters {

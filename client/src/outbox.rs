@@ -194,6 +194,11 @@ impl Queues {
         }
     }
 
+    /// Nothing is to be sealed or sent, and everything that was sent is accepted.
+    pub(crate) fn are_empty(&self) -> bool {
+        self.ready.is_empty() && self.resend.is_empty() && self.in_flight.is_empty()
+    }
+
     const fn has_room(&self) -> bool {
         // Room for the largest submission, so that the window is never overrun.
         self.envelopes + ENVELOPES_PER_SUBMIT_MAX <= CLIENT_WINDOW_ENVELOPES

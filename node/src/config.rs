@@ -342,6 +342,10 @@ fn clients(written: &Written, text: &str, folder: &Path) -> Result<ClientsConfig
 
 /// `wss://` and something, or `ws://` and an address of this machine.
 fn is_client_url(url: &str) -> bool {
+    // People and programs print it; an address has no other characters.
+    if !url.chars().all(|c| c.is_ascii_graphic()) {
+        return false;
+    }
     let host_of = |rest: &str| {
         let authority = rest.split('/').next().unwrap_or_default().to_owned();
         if let Ok(address) = authority.parse::<SocketAddr>() {
@@ -445,6 +449,7 @@ mod tests {
             ("data = \".\"\ndomains = [\"acme..example\"]", 2, "acme.example"),
             ("data = \".\"\ntls_key = \"key.pem\"", 2, "tls_cert"),
             ("data = \".\"\nclient_url = \"ws://acme.example\"", 2, "wss://"),
+            ("data = \".\"\nclient_url = \"wss://acme.example/\\u001b[2J\"", 2, "wss://"),
             ("data = \".\"\ndisk_percent_max = 101", 2, "from 10 to 100"),
             ("data = \".\"\nstore_cache_mib = \"16\"", 2, "expected"),
             ("data = .", 1, ""),

@@ -93,6 +93,20 @@ pub struct Finding {
     pub verdict: Result<ProvedSigner, Doubt>,
 }
 
+/// A part of a bundle that no proved statement rests on: damaged, or put there for another purpose. A
+/// bundle whose every byte is to count has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum IdlePart {
+    /// A delegation, by its place.
+    #[error("delegation {0} supports no proved statement: it was changed, or does not belong here")]
+    Delegation(usize),
+    /// A device list, by its place.
+    #[error(
+        "device list {0} supports no proved statement: it was changed, or does not belong here"
+    )]
+    List(usize),
+}
+
 struct Known {
     delegations: Vec<Delegation>,
     devices: BTreeMap<DeviceId, ProvedSigner>,
@@ -119,6 +133,38 @@ pub fn verify(evidence: &Evidence, roots: &TrustRoots) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The parts of a bundle that no proved statement rests on, in the order of the bundle.
+#[must_use]
+pub fn idle_parts(evidence: &Evidence, roots: &TrustRoots) -> Vec<IdlePart> {
+    let known = Known {
+        delegations: trusted_delegations(evidence, roots),
+        devices: trusted_devices(evidence, roots),
+    };
+    let mut keys = Vec::new();
+    let mut accounts = Vec::new();
+    for checked in evidence.proofs.iter().filter_map(|proof| proof.check().ok()) {
+        for (statement, _) in &checked.statements {
+            match known.judge(&checked.root, statement, roots) {
+                Ok(ProvedSigner::Node(node)) => keys.push((node, checked.root.signer.key)),
+                Ok(ProvedSigner::Device { account, .. }) => accounts.push(account),
+                Err(_) => {}
+            }
+        }
+    }
+    let delegations = evidence.delegations.iter().enumerate().filter(|(_, signed)| {
+        let opened = open_delegation(signed, roots);
+        !opened.is_some_and(|it| keys.contains(&(it.node, it.operational)))
+    });
+    let lists = trusted_lists(evidence, roots)
+        .into_iter()
+        .enumerate()
+        .filter(|(_, list)| !list.as_ref().is_some_and(|list| accounts.contains(&list.account())));
+    delegations
+        .map(|(place, _)| IdlePart::Delegation(place))
+        .chain(lists.map(|(place, _)| IdlePart::List(place)))
+        .collect()
 }
 
 impl Known {
@@ -152,48 +198,57 @@ impl Known {
 }
 
 fn trusted_delegations(evidence: &Evidence, roots: &TrustRoots) -> Vec<Delegation> {
-    let open = |signed: &Signed<Delegation>| {
-        let node = signed.peek().ok()?.node;
-        let trusted = roots.nodes.contains(&node);
-        trusted.then(|| signed.open(&node.root_key()).ok()).flatten()
+    evidence.delegations.iter().filter_map(|signed| open_delegation(signed, roots)).collect()
+}
+
+fn open_delegation(signed: &Signed<Delegation>, roots: &TrustRoots) -> Option<Delegation> {
+    let node = signed.peek().ok()?.node;
+    let trusted = roots.nodes.contains(&node);
+    trusted.then(|| signed.open(&node.root_key()).ok()).flatten()
+}
+
+/// Of each list, what it says if it holds, is of a trusted account, and continues the one before.
+fn trusted_lists(evidence: &Evidence, roots: &TrustRoots) -> Vec<Option<CheckedList>> {
+    let mut chains: BTreeMap<AccountId, CheckedList> = BTreeMap::new();
+    let check = |signed: &Signed<DeviceList>| {
+        let list = CheckedList::first_seen(signed).ok()?;
+        if !roots.accounts.contains(&list.list.identity) {
+            return None;
+        }
+        let account = list.account();
+        // A segment may begin anywhere; from there on each list must continue the one before.
+        if let Some(before) = chains.get(&account)
+            && before.then(signed).is_err()
+        {
+            return None;
+        }
+        chains.insert(account, list.clone());
+        Some(list)
     };
-    evidence.delegations.iter().filter_map(open).collect()
+    evidence.lists.iter().map(check).collect()
 }
 
 fn trusted_devices(evidence: &Evidence, roots: &TrustRoots) -> BTreeMap<DeviceId, ProvedSigner> {
     let mut devices = BTreeMap::new();
-    let mut chains: BTreeMap<AccountId, CheckedList> = BTreeMap::new();
-    for signed in &evidence.lists {
-        let Ok(list) = CheckedList::first_seen(signed) else { continue };
-        if !roots.accounts.contains(&list.list.identity) {
-            continue;
-        }
-        let account = list.account();
-        // A segment may begin anywhere; from there on each list must continue the one before.
-        let continues = match chains.get(&account) {
-            Some(before) => before.then(signed).is_ok(),
-            None => true,
-        };
-        if !continues {
-            continue;
-        }
+    for list in trusted_lists(evidence, roots).into_iter().flatten() {
         for device in &list.list.devices {
             let signer = ProvedSigner::Device {
                 device: device.id(),
-                account,
+                account: list.account(),
                 node: list.list.node,
                 name: list.list.name.clone(),
             };
             devices.entry(device.id()).or_insert(signer);
         }
-        chains.insert(account, list);
     }
     devices
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Doubt, EVIDENCE_VERSION, Evidence, ProvedSigner, TrustRoots, verify};
+    use super::{
+        Doubt, EVIDENCE_VERSION, Evidence, IdlePart, ProvedSigner, TrustRoots, idle_parts, verify,
+    };
     use crate::{
         address::UserName,
         codec,
@@ -306,5 +361,44 @@ mod tests {
         assert_eq!(verdicts(&other, &roots()), [Some(Doubt::NoDelegation), None]);
         other.delegations = vec![Signed::new(&delegation, &key(1))];
         assert_eq!(verdicts(&other, &roots()), [Some(Doubt::DelegationOver), None]);
+    }
+
+    /// Whether a reader of these bytes would say that all of them are proved.
+    fn is_whole(bytes: &[u8]) -> bool {
+        codec::decode_canonical::<Evidence>(bytes).is_ok_and(|evidence| {
+            verdicts(&evidence, &roots()).iter().all(Option::is_none)
+                && idle_parts(&evidence, &roots()).is_empty()
+        })
+    }
+
+    #[test]
+    fn every_changed_byte_is_found_but_those_of_the_label() {
+        let whole = evidence();
+        let bytes = codec::encode(&whole);
+        assert!(is_whole(&bytes));
+        let label = bytes.windows(16).position(|part| part == whole.message.0).unwrap();
+        for place in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[place] ^= 1 << bit;
+                let is_label = (label..label + 16).contains(&place);
+                let is_version = codec::decode_canonical::<Evidence>(&changed)
+                    .is_ok_and(|evidence| evidence.version != EVIDENCE_VERSION);
+                assert_eq!(is_whole(&changed), is_label || is_version, "bit {bit} of byte {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_supports_nothing_is_named() {
+        let mut padded = evidence();
+        let list = DeviceList { identity: key(8).public(), ..padded.lists[0].peek().unwrap() };
+        padded.lists.push(Signed::new(&list, &key(8)));
+        padded.delegations.push(padded.delegations[0].clone());
+        let delegation = padded.delegations[0].peek().unwrap();
+        let other = Delegation { operational: key(9).public(), ..delegation };
+        padded.delegations[0] = Signed::new(&other, &key(1));
+        assert_eq!(verdicts(&padded, &roots()), [None, None]);
+        assert_eq!(idle_parts(&padded, &roots()), [IdlePart::Delegation(0), IdlePart::List(1)]);
     }
 }

@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// A file system of its own, unmounted at the end.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(pub(crate) PathBuf);
 
 impl SmallDisk {
     /// `None`, with a word, where mounting is not allowed.
-    fn mount(at: PathBuf, mib: u32) -> Option<Self> {
+    pub(crate) fn mount(at: PathBuf, mib: u32) -> Option<Self> {
         fs::create_dir_all(&at).expect("making a folder");
         let size = format!("size={mib}m,mode=700");
         let mounted =
@@ -40,14 +40,14 @@ impl SmallDisk {
     }
 
     /// Fills the disk up to the last bytes that are left.
-    fn fill(&self, left: u64) {
+    pub(crate) fn fill(&self, left: u64) {
         let stat = rustix::fs::statvfs(&self.0).expect("asking for free space");
         let free = stat.f_bavail * stat.f_frsize;
         let bytes = usize::try_from(free.saturating_sub(left)).expect("a small disk");
         fs::write(self.0.join("filler"), vec![0; bytes]).expect("filling the disk");
     }
 
-    fn make_space(&self) {
+    pub(crate) fn make_space(&self) {
         fs::remove_file(self.0.join("filler")).expect("making space");
     }
 }

@@ -12,6 +12,12 @@ use crate::{
     server::{Server, text},
 };
 
+/// An id that no message has.
+const NO_MESSAGE: &str = "0199c0ffee0000112233445566778899";
+
+/// Longer than a node takes.
+const LONG_LABEL: &str = "the telephone on the desk at home, the second one from the left side";
+
 const PAGE: &str = include_str!("../../docs/cli.md");
 
 /// The fields that the page names for a command, in order of appearance; nested ones too.
@@ -121,6 +127,21 @@ fn a_conversation_in_json_is_as_the_page_says() {
         let fetched = binary::run(&["inbox", "--home", text(&alice)]).await;
         assert_eq!(fetched.code, Some(0), "{fetched:?}");
         as_told("tidings status", &[&message, "--home", text(&alice)]).await;
+        // What was received has ticks for its sender alone.
+        let received = binary::run(&["status", &message, "--home", text(&bob)]).await;
+        assert!(received.out.starts_with("from alice@"), "{received:?}");
+        let none = binary::run(&["export", &message, "--home", text(&bob)]).await;
+        assert!(none.code == Some(1) && none.err.contains("nothing is proved"), "{none:?}");
+        for (args, hint) in [
+            (&["send", "bob", "", "--home", text(&alice)][..], "the text is empty"),
+            (
+                &["send", "bob", "yes", "--reply-to", NO_MESSAGE, "--home", text(&alice)],
+                "--reply-to",
+            ),
+        ] {
+            let said = binary::run(args).await;
+            assert!(said.code == Some(1) && said.err.contains(hint), "{said:?}");
+        }
         let evidence = dir.join("hello.evidence");
         let export = [message.as_str(), "--home", text(&alice), "--out", text(&evidence)];
         as_told("tidings export", &export).await;
@@ -296,8 +317,21 @@ fn bytes_come_from_standard_input_and_a_reader_may_leave() {
             .expect("running");
         drop(child.stdout.take());
         let done = in_time("completions", child.wait_with_output()).await.expect("waiting");
+        assert_eq!((done.status.code(), done.stderr.as_slice()), (Some(141), &[][..]), "{done:?}");
+        // A disk without space.
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let spawned = binary::command(&["completions", "bash"])
+            .stdout(full)
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        let done = in_time("completions", spawned.expect("running").wait_with_output()).await;
+        let done = done.expect("waiting");
         let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success() && said.is_empty(), "{done:?}");
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("writing to standard output") && !said.contains("panicked"),
+            "{said}"
+        );
     });
 }
 
@@ -319,6 +353,8 @@ fn every_mistake_is_answered_with_the_next_step() {
             (&["admin", "queue", "--data", none, "--peer", "x"], 3, "tidings node"),
             (&["join", "tidings:x", "--name", "alice", "--home", none], 2, "copy"),
             (&["join", "hello", "--name", "alice", "--home", none], 2, "tidings:"),
+            (&["join", "hello", "--name", "alice", "--label", LONG_LABEL], 2, "64 bytes"),
+            (&["invite", "--days", "0"], 2, "1.."),
             (&["send", "bob", "hello", "--home", none], 1, "invite"),
             (&["inbox", "--home", none], 1, "invite"),
             (&["status", id, "--home", none], 1, "invite"),

@@ -27,7 +27,7 @@ use tidings_protocol::invite::InviteText;
 
 use self::plan::Scenario;
 use crate::progress::{self, Progress};
-use crate::show;
+use crate::{show, style};
 
 /// Measure nodes on this machine: latency, throughput, CPU, memory, fsyncs, and what is lost.
 #[derive(clap::Args)]
@@ -59,9 +59,9 @@ pub(crate) struct Args {
     /// Messages of each scenario.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     messages: Option<u32>,
-    /// Senders, and as many recipients.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=5_000))]
-    senders: u16,
+    /// Senders, and as many recipients; 100, or 20 with --real. For latency it is one in any case.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5_000))]
+    senders: Option<u16>,
     /// Messages of one sender on their way at a time.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=256))]
     window: u16,
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let done = runtime.block_on(measure(&context, &wanted));
     if done.is_err() && args.dir.is_none() {
         // The nodes' logs say why.
-        eprintln!("what the nodes left is in {}", fresh.keep().display());
+        style::note(format_args!("what the nodes left is in {}", fresh.keep().display()));
     }
     done
 }
@@ -154,7 +154,7 @@ async fn measure(context: &Context<'_>, wanted: &[Scenario]) -> anyhow::Result<(
     let fsync_ms = usage::fsync_ms(dir)?;
     let synced = synced(dir, fsync_ms);
     if !args.json {
-        println!("{synced}");
+        say!("{synced}");
     }
     let mut reports = Vec::new();
     let progress = Progress::of(wanted.len(), "measuring");

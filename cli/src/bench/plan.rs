@@ -92,7 +92,8 @@ impl Scenario {
         tell: &mut dyn FnMut(Report),
     ) -> anyhow::Result<()> {
         let args = context.args;
-        let (pairs, window) = (usize::from(args.senders), usize::from(args.window));
+        let pairs = args.senders.map_or(if args.real { 20 } else { 100 }, usize::from);
+        let window = usize::from(args.window);
         let Sizes { quick, full } = self.sizes();
         let usual = if args.full { full } else { quick };
         let asked = args.messages.map(|messages| usize::try_from(messages).unwrap_or(usual));
@@ -107,7 +108,7 @@ impl Scenario {
         match self {
             Self::Latency if args.real => tell(Real::latency(asked, args.full).run(context).await?),
             Self::Throughput if args.real => {
-                tell(Real::throughput(asked, args.full, window).run(context).await?);
+                tell(Real::throughput(asked, args.full, pairs, window).run(context).await?);
             }
             Self::Latency => {
                 let one = load(1, Stage::Ticked);

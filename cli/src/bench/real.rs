@@ -56,9 +56,14 @@ impl Real {
         Self { name: "latency-real", pairs: 1, messages, window: 1 }
     }
 
-    pub(super) fn throughput(messages: Option<usize>, full: bool, window: usize) -> Self {
+    pub(super) fn throughput(
+        messages: Option<usize>,
+        full: bool,
+        pairs: usize,
+        window: usize,
+    ) -> Self {
         let messages = messages.unwrap_or(if full { 50_000 } else { 5_000 });
-        Self { name: "throughput-real", pairs: 20, messages, window }
+        Self { name: "throughput-real", pairs, messages, window }
     }
 
     pub(super) async fn run(&self, context: &Context<'_>) -> anyhow::Result<Report> {

@@ -118,7 +118,7 @@ pub(super) fn summary(reports: &[Report]) {
             ]
         })
         .collect();
-    println!();
+    say!("");
     let head = [
         "scenario",
         "messages",
@@ -201,8 +201,8 @@ impl Report {
 
     /// Prints it for people.
     pub(super) fn print(&self) {
-        println!("\n{}: {}", self.scenario, self.what);
-        let row = |what: &str, value: String| println!("  {what:<18} {value}");
+        say!("\n{}: {}", self.scenario, self.what);
+        let row = |what: &str, value: String| say!("  {what:<18} {value}");
         if self.messages > 0 {
             row(
                 "messages/s",

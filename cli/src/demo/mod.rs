@@ -28,18 +28,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let fresh = tempfile::Builder::new().prefix("tidings-demo-").tempdir();
-    let fresh = fresh.context("making a folder for the demo: name one with --dir")?;
-    let dir = args.dir.clone().unwrap_or_else(|| fresh.path().to_owned());
-    std::fs::create_dir_all(&dir)
-        .with_context(|| format!("making {}: name another with --dir", dir.display()))?;
-    let told = show::block_on(story::tell(&dir, args.keep));
-    if told.is_err() || (args.keep && args.dir.is_none()) {
-        // What was left behind is what one looks at when something was not as told.
-        let kept = fresh.keep();
-        if args.dir.is_none() {
-            println!("everything is in {}", kept.display());
+    let Some(dir) = &args.dir else {
+        let fresh = tempfile::Builder::new().prefix("tidings-demo-").tempdir();
+        let fresh = fresh.context("making a folder for the demo: name one with --dir")?;
+        let told = show::block_on(story::tell(fresh.path(), args.keep));
+        if told.is_err() || args.keep {
+            // What was left behind is what one looks at when something was not as told.
+            say!("everything is in {}", fresh.keep().display());
         }
-    }
-    told
+        return told;
+    };
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("making {}: name another with --dir", dir.display()))?;
+    show::block_on(story::tell(dir, args.keep))
 }

@@ -39,12 +39,12 @@ pub(super) async fn tell(dir: &Path, keep: bool) -> anyhow::Result<()> {
     cast.killed("globex").await?;
     cast.nothing_lost_or_doubled()?;
     cast.evidence().await?;
-    println!("\nEverything was as told.");
+    say!("\nEverything was as told.");
     cast.alice.leave().await?;
     cast.bob.leave().await?;
     by_hand(dir, &cast, keep);
     if keep {
-        println!("\nThe nodes are running. Ctrl-C stops them.");
+        say!("\nThe nodes are running. Ctrl-C stops them.");
         tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")?;
     }
     for server in [&mut cast.acme, &mut cast.globex, &mut cast.hub] {
@@ -54,7 +54,7 @@ pub(super) async fn tell(dir: &Path, keep: bool) -> anyhow::Result<()> {
 }
 
 fn step(title: &str) {
-    println!("\n== {title}");
+    say!("\n== {title}");
 }
 
 async fn gather(dir: &Path) -> anyhow::Result<Cast> {
@@ -62,19 +62,19 @@ async fn gather(dir: &Path) -> anyhow::Result<Cast> {
     let mut hub = Server::make(dir, "hub", "")?;
     hub.start().await?;
     let known = hub.address().await?;
-    println!("hub     {}", hub.id.to_text());
+    say!("hub     {}", hub.id.to_text());
     let bootstrap = format!("bootstrap = [\"{known}\"]");
     let mut acme = Server::make(dir, "acme", &bootstrap)?;
     let mut globex = Server::make(dir, "globex", &bootstrap)?;
     for server in [&mut acme, &mut globex] {
         server.start().await?;
-        println!("{:<7} {}  knows only {known}", server.name, server.id.to_text());
+        say!("{:<7} {}  knows only {known}", server.name, server.id.to_text());
     }
     step("Two people");
     let alice = Person::join("alice", &acme, acme.invite(1).await?, dir.join("alice")).await?;
-    println!("alice joined acme");
+    say!("alice joined acme");
     let bob = Person::join("bob", &globex, globex.invite(1).await?, dir.join("bob")).await?;
-    println!("bob joined globex");
+    say!("bob joined globex");
     Ok(Cast { hub, acme, globex, alice, bob, sent: Vec::new() })
 }
 
@@ -96,27 +96,27 @@ impl Cast {
         step("A message, from the clock to the blue tick");
         let watch = Stopwatch::start();
         let hello = self.send(vec!["hello bob".to_owned()]).await?;
-        println!("alice: hello bob                 clock");
+        say!("alice: hello bob                 clock");
         for status in [Status::Accepted, Status::Delivered] {
             self.alice.until_status(&hello, status).await?;
-            println!("{:>36} after {} ms", tick(status), watch.elapsed().as_millis());
+            say!("{:>36} after {} ms", tick(status), watch.elapsed().as_millis());
         }
-        println!("(they found each other through Kademlia: both knew the hub alone)");
+        say!("(they found each other through Kademlia: both knew the hub alone)");
         self.bob.until_shown(1).await?;
         let shown = self.bob.shown.first().context("bob was shown nothing")?.message.clone();
         self.bob.read(&shown).await?;
         self.alice.until_status(&hello, Status::Read).await?;
-        println!("{:>36} bob has read it", tick(Status::Read));
+        say!("{:>36} bob has read it", tick(Status::Read));
         let to = self.alice.peer.clone();
         let answer = self.bob.write(&to, &["hello alice".to_owned()]).await?;
         self.alice.until_shown(1).await?;
         self.bob.until_status(&answer, Status::Delivered).await?;
-        println!("bob:   hello alice               {}", tick(Status::Delivered));
+        say!("bob:   hello alice               {}", tick(Status::Delivered));
         for number in 1..=3 {
             let watch = Stopwatch::start();
             let message = self.send(vec![format!("once more {number}")]).await?;
             self.alice.until_status(&message, Status::Delivered).await?;
-            println!(
+            say!(
                 "alice: once more {number}               {} after {} ms",
                 tick(Status::Delivered),
                 watch.elapsed().as_millis()
@@ -133,11 +133,11 @@ impl Cast {
         self.alice.until_status(&messages, Status::Accepted).await?;
         self.alice.watch(Duration::from_millis(500)).await?;
         self.ensure_waiting(&messages)?;
-        println!("{AWAY} messages stay at {}", tick(Status::Accepted));
+        say!("{AWAY} messages stay at {}", tick(Status::Accepted));
         self.bob.come_back()?;
         self.bob.until_shown(before + AWAY).await?;
         self.alice.until_status(&messages, Status::Delivered).await?;
-        println!("bob is back: {AWAY} messages, {}", tick(Status::Delivered));
+        say!("bob is back: {AWAY} messages, {}", tick(Status::Delivered));
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Cast {
         self.ensure_waiting(&messages)?;
         let queued = self.acme.queued().await?;
         ensure!(queued >= STOPPED as u64, "acme has {queued} envelopes in its queue");
-        println!("{STOPPED} messages stay at {}; acme keeps them", tick(Status::Accepted));
+        say!("{STOPPED} messages stay at {}; acme keeps them", tick(Status::Accepted));
         let watch = Stopwatch::start();
         self.globex.start().await?;
         let (alice, bob) = (&mut self.alice, &mut self.bob);
@@ -171,7 +171,7 @@ impl Cast {
             bob.until_shown(before + STOPPED),
             alice.until_status(&messages, Status::Delivered)
         )?;
-        println!(
+        say!(
             "globex is back: {STOPPED} messages, {} after {:.1} s, its start included",
             tick(Status::Delivered),
             watch.elapsed().as_secs_f64()
@@ -191,7 +191,7 @@ impl Cast {
             let ranks = messages.iter().map(|message| self.alice.status(message).rank());
             ranks.filter(|rank| *rank >= status.rank()).count()
         };
-        println!(
+        say!(
             "at that moment alice knew of {} {} and {} {} of {KILLED}",
             so_far(Status::Accepted),
             tick(Status::Accepted),
@@ -204,7 +204,7 @@ impl Cast {
             bob.until_shown(before + KILLED),
             alice.until_status(&messages, Status::Delivered)
         )?;
-        println!("{who} is back: all {KILLED} are {}", tick(Status::Delivered));
+        say!("{who} is back: all {KILLED} are {}", tick(Status::Delivered));
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl Cast {
         let sent: Vec<&str> = self.sent.iter().map(|(_, text)| text.as_str()).collect();
         let shown: Vec<&str> = self.bob.shown.iter().map(|message| message.text.as_str()).collect();
         ensure!(sent == shown, "alice sent {sent:?}\nbob was shown {shown:?}");
-        println!("alice sent {} messages; bob was shown each once, in order", sent.len());
+        say!("alice sent {} messages; bob was shown each once, in order", sent.len());
         Ok(())
     }
 
@@ -230,14 +230,14 @@ impl Cast {
             let claim = finding.statement.map_or("a statement", |said| said.claim.name());
             match finding.verdict {
                 Ok(ProvedSigner::Device { name, .. }) => {
-                    println!("{claim:<10} proved: signed by a device of {name}");
+                    say!("{claim:<10} proved: signed by a device of {name}");
                     by_bob += usize::from(name == self.bob.peer.name);
                 }
                 Ok(ProvedSigner::Node(node)) => {
                     let name = if node == self.acme.id { "acme" } else { "globex" };
-                    println!("{claim:<10} proved: signed by {name}");
+                    say!("{claim:<10} proved: signed by {name}");
                 }
-                Err(doubt) => println!("{claim:<10} not proved: {doubt}"),
+                Err(doubt) => say!("{claim:<10} not proved: {doubt}"),
             }
         }
         ensure!(by_bob >= 2, "bob's device has proved {by_bob} of delivered and read");
@@ -250,25 +250,25 @@ impl Cast {
         leaf.statement = bytes.into();
         let is_refused = verify(&evidence, &roots).iter().any(|finding| finding.verdict.is_err());
         ensure!(is_refused, "a forged receipt was believed");
-        println!("one bit of a receipt changed: refused");
+        say!("one bit of a receipt changed: refused");
         Ok(())
     }
 }
 
 fn by_hand(dir: &Path, cast: &Cast, keep: bool) {
     let program = std::env::current_exe().unwrap_or_else(|_| "tidings".into());
-    println!("\nBy hand (tidings is {}):", program.display());
+    say!("\nBy hand (tidings is {}):", program.display());
     if keep {
         let dir = dir.display();
         let bob = cast.globex.id.to_text();
-        println!(
+        say!(
             "  tidings inbox --home {dir}/bob --follow\n  \
              tidings send --home {dir}/alice bob@{bob} 'hello by hand' --wait delivered\n  \
              tidings admin peers --data {dir}/acme\n  \
              tidings admin status --data {dir}/globex"
         );
     } else {
-        println!(
+        say!(
             "  tidings demo --keep     leaves the nodes running and shows how to speak to them\n\
              and from nothing, as README walks it:\n  \
              tidings init acme; tidings node --data acme\n  \

@@ -4,7 +4,7 @@ use anstyle::Style;
 use serde_json::{Value, json};
 
 use crate::exit::Stopped;
-use crate::show;
+use crate::show::{self, plain};
 use crate::style::{BAD, DIM, GOOD, WARNING, line, paint};
 
 /// How a check ended.
@@ -124,9 +124,9 @@ fn print(finding: &Finding) {
     let word = finding.outcome.word();
     let pad = " ".repeat(8_usize.saturating_sub(word.len()));
     let mark = paint(finding.outcome.style(), word);
-    line(format!("{mark}{pad} {:<12} {}", finding.check, finding.found));
+    line(format!("{mark}{pad} {:<12} {}", finding.check, plain(&finding.found)));
     if let Some(next) = &finding.next {
-        line(format!("{:22}{} {next}", "", paint(DIM, "next:")));
+        line(format!("{:22}{} {}", "", paint(DIM, "next:"), plain(next)));
     }
 }
 

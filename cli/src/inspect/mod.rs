@@ -146,7 +146,7 @@ fn show_invite(invite: &InviteText, as_json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     line(format!("{}, whose secret is not shown", paint(NAME, "invite")));
-    println!("  node: {node}\n  url: {:?}", invite.url);
+    say!("  node: {node}\n  url: {:?}", invite.url);
     Ok(())
 }
 

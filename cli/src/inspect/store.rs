@@ -100,7 +100,7 @@ fn tables(file: &RedbFile, as_json: bool) -> anyhow::Result<()> {
         }));
         return Ok(());
     }
-    println!(
+    say!(
         "version {}, commit {}, {} boots, incarnation {}",
         state.version,
         state.commit,
