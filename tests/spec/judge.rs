@@ -136,7 +136,7 @@ fn invite(bytes: &[u8]) -> Result<Seen, Kind> {
     match text.parse::<InviteText>() {
         Ok(invite) => Ok(Seen::of(invite.to_text().into_bytes())
             .with("node", invite.node)
-            .with("secret", invite.secret)
+            .with("secret", invite.secret.to_hex())
             .with("url", &invite.url)),
         Err(ParseInviteError::Shape) => Err("shape".to_owned()),
         Err(ParseInviteError::Version(_)) => Err("version".to_owned()),

@@ -91,6 +91,7 @@ const fn rows<T: Shaped>(table: Table, key: &'static [KeyPart]) -> Layout {
 /// Every table of `schema.rs`.
 pub static LAYOUT: &[Layout] = &[
     rows::<u64>(schema::META, &[NAME]),
+    rows::<NodeId>(schema::OWNER, &[NAME]),
     rows::<AccountRow>(schema::ACCOUNTS, &[NAME]),
     rows::<Signed<DeviceList>>(schema::LISTS, &[ACCOUNT, VERSION]),
     rows::<DeviceRow>(schema::DEVICES, &[DEVICE]),

@@ -127,8 +127,8 @@ impl Core {
         if delegation.operational != settings.operational.public() {
             return Err(OpenCoreError::OtherKey);
         }
-        match schema::get(txn, schema::META, OWNER)? {
-            None => schema::put(txn, schema::META, OWNER, &node)?,
+        match schema::get(txn, schema::OWNER, OWNER_KEY)? {
+            None => schema::put(txn, schema::OWNER, OWNER_KEY, &node)?,
             Some(owner) if owner == node => {}
             Some(owner) => return Err(OpenCoreError::OtherNode { owner }),
         }
@@ -271,5 +271,5 @@ impl Core {
     }
 }
 
-/// In [`schema::META`]: the node whose store it is, since the first opening.
-const OWNER: &[u8] = b"node";
+/// The one key in [`schema::OWNER`].
+const OWNER_KEY: &[u8] = b"node";

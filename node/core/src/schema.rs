@@ -20,8 +20,10 @@ use tidings_protocol::{
 };
 use tidings_store::{Schema, StoreError, Table, Txn, prefix_end};
 
-/// `()` → single values, by name.
+/// name → number: single values.
 pub const META: Table = Table::new("meta");
+/// `node` → the node whose store it is, since the first opening.
+pub const OWNER: Table = Table::new("owner");
 /// user name → [`AccountRow`].
 pub const ACCOUNTS: Table = Table::new("accounts");
 /// account ‖ version → signed device list.
@@ -66,8 +68,8 @@ pub const DEAD: Table = Table::new("dead");
 pub static SCHEMA: Schema = Schema {
     version: 1,
     tables: &[
-        META, ACCOUNTS, LISTS, DEVICES, REPLACED, BUNDLES, ONE_TIME, INVITES, PEERS, OUTBOX, OUT,
-        SUBMITS, BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY, DEAD,
+        META, OWNER, ACCOUNTS, LISTS, DEVICES, REPLACED, BUNDLES, ONE_TIME, INVITES, PEERS, OUTBOX,
+        OUT, SUBMITS, BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY, DEAD,
     ],
     migrations: &[],
 };

@@ -11,8 +11,8 @@ use crate::chat::editor::Editor;
 use crate::chat::keys::HELP;
 use crate::chat::model::{Model, Overlay};
 use crate::chat::text;
-use crate::home::address;
 use crate::device::status_text;
+use crate::home::address;
 use crate::status;
 
 /// Columns of a window.
@@ -124,7 +124,8 @@ fn details(model: &Model, view: &MessageView, statuses: &[StatusView]) -> Vec<Li
         lines.push(" waiting: nothing is proved yet".into());
     }
     for status in statuses {
-        let mut said = status::describe(status, status_text, |at_ms| clock(model, at_ms)).into_iter();
+        let mut said =
+            status::describe(status, status_text, |at_ms| clock(model, at_ms)).into_iter();
         let title = said.next().unwrap_or_default();
         let style = bold().patch(fg(model, ratatui::style::Color::Cyan));
         lines.extend(wrapped(model, &title, " ").into_iter().map(|line| line.style(style)));

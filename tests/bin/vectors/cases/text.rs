@@ -116,7 +116,9 @@ fn invites() -> Vec<Case> {
         Case::new("invite", reason, expect, why, text.as_bytes())
     };
     let read = |case: Case| {
-        case.result("node", acme()).result("secret", secret).result("url", "wss://acme.example")
+        case.result("node", acme())
+            .result("secret", secret.to_hex())
+            .result("url", "wss://acme.example")
     };
     let raw = |raw: &[u8]| {
         let sum = hash("invite text checksum", &[raw]).0;
