@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use tidings_client::driver::{Driver, DriverError, Handle, Running, Trust};
-use tidings_client::event::{CertificateFault, ClientEffect, CloseWhy, Status, Warning};
+use tidings_client::event::{CertificateFault, ClientEffect, CloseWhy, Status, StopWhy, Warning};
 use tidings_client::{ClientCore, crypto::PqSealer};
 use tidings_protocol::id::MsgId;
 use tidings_protocol::refusal::RefusalCode;
@@ -51,7 +51,10 @@ pub(crate) async fn next_effect_or_fault(
                     style::note(text);
                 }
             }
-            Some(ClientEffect::Stopped(why)) => return Err(Stopped::DeviceStopped(why).into()),
+            Some(ClientEffect::Stopped(StopWhy::Removed)) => return Err(Stopped::NotListed.into()),
+            Some(ClientEffect::Stopped(why @ StopWhy::RolledBack)) => {
+                return Err(Stopped::RolledBack(why).into());
+            }
             Some(effect) => return Ok(Ok(effect)),
             None => bail!("the device ended by itself"),
         }

@@ -66,7 +66,7 @@ pub(crate) enum Stopped {
     #[error("the node refuses this device: {why}")]
     LinkRefused { why: &'static str },
     #[error("{0}")]
-    DeviceStopped(StopWhy),
+    RolledBack(StopWhy),
     #[error("the message will not be delivered; `tidings status` says what is known")]
     Failed,
     #[error(
@@ -96,7 +96,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
             Stopped::Refused { .. }
             | Stopped::NotListed
             | Stopped::LinkRefused { .. }
-            | Stopped::DeviceStopped(_)
+            | Stopped::RolledBack(_)
             | Stopped::Failed,
         ) => Code::Refused,
         Some(Stopped::TooLate { .. }) => Code::TooLate,

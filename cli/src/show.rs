@@ -149,7 +149,7 @@ mod tests {
     fn json_has_nothing_for_the_terminal_and_means_the_same() {
         let wild = "é 👍 \u{1b}[2J\u{7f}\u{9b}31m\u{202e}\u{e0041}\u{2028}";
         let text = escaped(&serde_json::json!({ "text": wild }).to_string());
-        assert!(text.chars().all(|c| super::is_plain(c)), "{text}");
+        assert!(text.chars().all(super::is_plain), "{text}");
         assert!(text.contains("é 👍"), "{text}");
         let back: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(back["text"], wild);

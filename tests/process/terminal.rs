@@ -353,7 +353,7 @@ fn every_mistake_is_answered_with_the_next_step() {
             (&["admin", "queue", "--data", none, "--peer", "x"], 3, "tidings node"),
             (&["join", "tidings:x", "--name", "alice", "--home", none], 2, "copy"),
             (&["join", "hello", "--name", "alice", "--home", none], 2, "tidings:"),
-            (&["join", "hello", "--name", "alice", "--label", LONG_LABEL], 2, "64 bytes"),
+            (&["join", "--label", LONG_LABEL, "hello", "--name", "alice"], 2, "64 bytes"),
             (&["invite", "--days", "0"], 2, "1.."),
             (&["send", "bob", "hello", "--home", none], 1, "invite"),
             (&["inbox", "--home", none], 1, "invite"),
