@@ -27,6 +27,8 @@ mod chat;
 mod cluster;
 #[path = "process/configuration.rs"]
 mod configuration;
+#[path = "process/contacts.rs"]
+mod contacts;
 #[path = "process/crashes.rs"]
 mod crashes;
 #[path = "process/failpoints.rs"]

@@ -177,7 +177,7 @@ pub(crate) fn warning_text(warning: &Warning) -> String {
     match warning {
         Warning::KeyChanged(peer) => format!(
             "the account key of {} has changed; what you write to them waits until you have \
-             compared safety numbers",
+             compared safety numbers: `tidings contacts` shows them",
             address(peer)
         ),
         Warning::BadList(peer) => format!("a node lies about the devices of {}", address(peer)),

@@ -9,6 +9,7 @@ mod admin;
 mod bench;
 mod chat;
 mod completions;
+mod contacts;
 mod demo;
 mod device;
 mod doctor;
@@ -54,6 +55,7 @@ enum Command {
     Admin(admin::Args),
     Join(join::Args),
     Chat(chat::Args),
+    Contacts(contacts::Args),
     Send(send::Args),
     Inbox(inbox::Args),
     Status(status::Args),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Admin(args) => admin::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Contacts(args) => contacts::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Inbox(args) => inbox::run(&args),
         Command::Status(args) => status::run(&args),

@@ -6,6 +6,7 @@ use tidings_protocol::{
     content::ListEcho,
     device_list::{CheckedList, Device, DeviceList, DeviceListError, list_hash},
     id::{AccountId, ChatId, DeviceId, Hash},
+    key::PublicKey,
     signed::Signed,
 };
 use tidings_store::{StoreError, Txn};
@@ -280,12 +281,14 @@ impl<S: Sealer> ClientCore<S> {
         txn: &mut dyn Txn,
         now_ms: u64,
         peer: &Peer,
+        compared: &PublicKey,
     ) -> Result<(), StoreError> {
         let key = self.vault.peer(peer);
         let Some(mut row) = self.peer_row(txn, &key)? else { return Ok(()) };
         let Some(offered) = row.offered.take() else { return Ok(()) };
-        if CheckedList::first_seen(&offered).is_err() {
-            return Ok(());
+        match CheckedList::first_seen(&offered) {
+            Ok(checked) if checked.list.identity == *compared => {}
+            Ok(_) | Err(_) => return Ok(()),
         }
         let before = self.devices_of(txn, &key)?;
         row.lists = vec![offered];

@@ -5,6 +5,7 @@ use tidings_protocol::{
     address::UserName,
     client_frame::{ClientFrame, InviteSecret, NodeFrame},
     id::{DeviceId, MsgId, NodeId},
+    key::PublicKey,
     limits::TEXT_BYTES_MAX,
     refusal::RefusalCode,
     statement::{Claim, Reason},
@@ -87,6 +88,8 @@ pub enum ClientEvent {
     AcceptKey {
         /// Whose.
         peer: Peer,
+        /// The key whose number was compared; another one that was offered since is not accepted.
+        key: PublicKey,
     },
     /// [`crate::ClientCore::next_deadline`] was reached.
     Tick,

@@ -30,6 +30,7 @@ mod receipts;
 mod repair;
 mod replace;
 pub mod rows;
+pub mod safety;
 pub mod schema;
 mod seal;
 mod status;

@@ -247,7 +247,9 @@ impl<S: Sealer> ClientCore<S> {
             }
             ClientEvent::Send(send) => self.on_send(txn, now_ms, send)?,
             ClientEvent::Displayed { messages } => self.on_displayed(txn, now_ms, &messages)?,
-            ClientEvent::AcceptKey { peer } => self.on_accept_key(txn, now_ms, &peer)?,
+            ClientEvent::AcceptKey { peer, key } => {
+                self.on_accept_key(txn, now_ms, &peer, &key)?;
+            }
             ClientEvent::Tick => {}
         }
         self.on_time(txn, now_ms)

@@ -539,9 +539,13 @@ fn a_changed_account_key_is_refused_until_a_person_accepts_it() {
     world.run();
     assert!(world.texts(mallory).is_empty());
     assert!(world.status(alice, &message).is_empty());
-    world.event(alice, ClientEvent::AcceptKey { peer });
-    world.run();
-    assert_eq!(world.texts(mallory), ["secret"]);
+    // The key that was compared, and no other.
+    for (by, seen) in [(alice, &[][..]), (mallory, &["secret"])] {
+        let key = world.devices[by].core.device_list().list.identity;
+        world.event(alice, ClientEvent::AcceptKey { peer: peer.clone(), key });
+        world.run();
+        assert_eq!(world.texts(mallory), seen);
+    }
 }
 
 #[test]

@@ -8,7 +8,10 @@ use super::ledger::{Ledger, Stage};
 use super::report::Report;
 use super::run::{Load, Run};
 use super::stage::{Meter, Set, WARM_UP};
-use super::world::{Shape, World};
+use super::world::{Shape, Side, World};
+
+/// Accounts that one invite makes at most.
+const INVITE_USES: usize = 10_000;
 
 /// Who writes to whom, and how much.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +19,8 @@ pub(super) struct Flow {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) senders: usize,
+    /// Accounts beside theirs at each node, who are not there.
+    pub(super) crowd: usize,
     pub(super) load: Load,
 }
 
@@ -31,11 +36,15 @@ pub(super) enum Victim {
 impl Flow {
     pub(super) fn what(&self) -> String {
         let Load { messages, window, body_bytes, .. } = self.load;
-        let Self { senders, .. } = self;
+        let Self { senders, crowd, .. } = self;
         let there = if self.shape == Shape::Federated { "globex" } else { "acme, one node" };
+        let among = match crowd {
+            0 => String::new(),
+            _ => format!("; {crowd} other accounts at each node"),
+        };
         format!(
             "{senders} at acme → {senders} at {there}; {messages} messages, bodies of {body_bytes} \
-             bytes, {window} of each sender on their way"
+             bytes, {window} of each sender on their way{among}"
         )
     }
 
@@ -51,6 +60,12 @@ impl Flow {
         } else {
             World::told(context.args.at.clone())
         };
+        for side in [Side::Senders, Side::Recipients] {
+            for first in (0..self.crowd).step_by(INVITE_USES) {
+                let count = INVITE_USES.min(self.crowd - first);
+                world.people(side, &format!("crowd{first}-"), count).await?;
+            }
+        }
         WARM_UP.run(&mut world).await?;
         let set = Set::of(&mut world, self.senders, self.senders).await?;
         let mut run = set.everybody(self.name, self.load);

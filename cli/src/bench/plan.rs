@@ -25,6 +25,8 @@ pub(super) enum Scenario {
     Throughput,
     /// The same on one node.
     Local,
+    /// Throughput at nodes with very many accounts.
+    Crowd,
     /// Everything waits for one device, then it comes.
     Drain,
     /// Devices that are connected and say nothing, plain and with TLS.
@@ -76,7 +78,7 @@ impl Scenario {
     const fn sizes(self) -> Sizes {
         match self {
             Self::Latency => Sizes { quick: 1_000, full: 5_000 },
-            Self::Throughput | Self::Local => Sizes { quick: 50_000, full: 300_000 },
+            Self::Throughput | Self::Local | Self::Crowd => Sizes { quick: 50_000, full: 300_000 },
             Self::Drain => Sizes { quick: 20_000, full: 20_000 },
             Self::Idle => Sizes { quick: 2_000, full: 10_000 },
             Self::Kill => Sizes { quick: 20_000, full: 100_000 },
@@ -104,7 +106,7 @@ impl Scenario {
             body_bytes: usize::from(args.body),
         };
         let (waiting, ticked) = (load(window, Stage::Accepted), load(window, Stage::Ticked));
-        let flow = |name, shape| Flow { name, shape, senders: pairs, load: ticked };
+        let flow = |name, shape| Flow { name, shape, senders: pairs, crowd: 0, load: ticked };
         match self {
             Self::Latency if args.real => tell(Real::latency(asked, args.full).run(context).await?),
             Self::Throughput if args.real => {
@@ -112,14 +114,18 @@ impl Scenario {
             }
             Self::Latency => {
                 let one = load(1, Stage::Ticked);
-                let alone =
-                    Flow { name: "latency", shape: Shape::Federated, senders: 1, load: one };
-                tell(alone.run(context, None).await?);
+                let alone = flow("latency", Shape::Federated);
+                tell(Flow { senders: 1, load: one, ..alone }.run(context, None).await?);
             }
             Self::Throughput => {
                 tell(flow("throughput", Shape::Federated).run(context, None).await?)
             }
             Self::Local => tell(flow("local", Shape::Local).run(context, None).await?),
+            Self::Crowd => {
+                let crowd = if args.full { 100_000 } else { 2_000 };
+                let among = Flow { crowd, ..flow("crowd", Shape::Federated) };
+                tell(among.run(context, None).await?);
+            }
             Self::Drain => tell(drain(context, pairs, waiting).await?),
             Self::Idle => {
                 for idle in idles(context, usual) {
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn real_clients_go_with_two_scenarios() {
-        assert_eq!(Scenario::wanted(&[], false, 0).unwrap().len(), 8);
+        assert_eq!(Scenario::wanted(&[], false, 0).unwrap().len(), 9);
         assert_eq!(Scenario::wanted(&[], true, 0).unwrap().len(), 2);
         let twice = [Scenario::Kill, Scenario::Latency, Scenario::Kill];
         let once = [Scenario::Kill, Scenario::Latency];

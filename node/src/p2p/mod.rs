@@ -249,6 +249,9 @@ pub enum P2pEvent {
         /// Which lane.
         lane: Lane,
     },
+    /// The peer has said which process of it answers.
+    #[cfg(test)]
+    Named,
     /// No link came of a [`Command::Dial`].
     DialFailed {
         /// To whom.

@@ -212,6 +212,8 @@ impl SwarmTask {
             }) => {
                 if let Some(instance) = Instance::from_agent(&info.agent_version) {
                     self.peers.identified(peer_id, connection_id, instance);
+                    #[cfg(test)]
+                    self.report(P2pEvent::Named);
                 }
                 // Only who serves our table belongs into it, under the addresses that it claims.
                 if info.protocols.contains(&KAD_PROTOCOL) {

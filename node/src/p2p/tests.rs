@@ -337,7 +337,15 @@ async fn check_crash(listen: &str) {
     let first = tokio::task::spawn_blocking(move || run_until_used(first, tell));
     let addresses = vec![within(told).await.expect("globex runs")];
     acme.ask(Command::Dial { peer, addresses });
-    acme.up().await;
+    // A process that is killed before it could name itself is told from the next one too late.
+    let (mut is_up, mut is_named) = (false, false);
+    while !(is_up && is_named) {
+        match acme.next().await {
+            P2pEvent::LinkUp { .. } => is_up = true,
+            P2pEvent::Named => is_named = true,
+            _ => {}
+        }
+    }
     acme.send(Lane::Control, frame("stand still", 0)).expect("a link is up");
     let (frozen, first) = within(first).await.expect("globex was linked");
 
