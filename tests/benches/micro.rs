@@ -72,7 +72,7 @@ fn submit(number: u64, origin: NodeId, destination: NodeId) -> Frame {
     let [.., a, b, c, d] = number.to_be_bytes();
     let submit = SubmitId(timed_id(NOW_MS + number / 8, [a, b, c, d, 0, 0, 0, 0, 0, 0]));
     let heads = vec![head(number, origin, destination, DeviceId([5; 16]))];
-    let frame = ClientFrame::Submit(Submit { submit, heads, mine: mark(number) });
+    let frame = ClientFrame::Submit(Submit { submit, heads, mine: mark(number + 1) });
     Frame { header: codec::encode(&frame).into(), body: Bytes::from(vec![9; 128]) }
 }
 
@@ -237,8 +237,8 @@ impl Node {
             })
             .unwrap();
         let mut node = Self { core: core.unwrap(), store, id, _dir: dir, submitted: 0 };
-        let command = AdminCommand::Invite { secret: INVITE, uses: u32::MAX, life_ms: 60_000 };
-        node.give(vec![Event::Admin { token: AdminToken(0), command }]);
+        let (peer_id, multiaddrs) = (Bytes::from(vec![1; 34]), vec!["/memory/1".to_owned()]);
+        node.give(vec![Event::Listening { peer_id, multiaddrs }]);
         node.join(ALICE.0..ALICE.0 + 1, true);
         node
     }
@@ -273,9 +273,12 @@ impl Node {
 
     /// Makes accounts, a batch at a time; their devices stay connected only when they greet.
     fn join(&mut self, numbers: std::ops::Range<u64>, greets: bool) {
+        let uses = u32::try_from(numbers.end - numbers.start).unwrap();
+        let command = AdminCommand::Invite { secret: INVITE, uses, life_ms: 60_000 };
+        self.give(vec![Event::Admin { token: AdminToken(0), command }]);
         let conns = || numbers.clone().map(ConnId);
         let frames = self.give(conns().map(|conn| Event::ClientConnected { conn }).collect());
-        let mut events = Vec::new();
+        let (mut events, mut then) = (Vec::new(), Vec::new());
         for (frame, conn) in frames.iter().zip(conns()) {
             let NodeFrame::Challenge(challenge) = frame else { panic!("no challenge") };
             let mut seed = [3; 32];
@@ -305,7 +308,7 @@ impl Node {
             let join = Join { request: 1, invite: INVITE, list, proof };
             let input = ClientInput::Join(Box::new((join, checked)));
             events.push(Event::Client { conn, input });
-            events.push(if greets {
+            then.push(if greets {
                 let input = ClientInput::Hello(hello(challenge, &key));
                 Event::Client { conn, input }
             } else {
@@ -315,6 +318,7 @@ impl Node {
         let frames = self.give(events);
         let made = frames.iter().filter(|f| matches!(f, NodeFrame::Joined(_))).count();
         assert_eq!(made as u64, numbers.end - numbers.start, "every account is made");
+        self.give(then);
     }
 
     /// The next submissions, to a node that is away.
