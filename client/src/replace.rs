@@ -226,7 +226,8 @@ impl<S: Sealer> ClientCore<S> {
             0 => self.last_sealed(txn, message, old)?,
             sequence => text.previous_msg.map(|msg| (sequence - 1, msg)),
         };
-        text.heads.extend(before.map(|(sequence, msg)| Head { device: old, sequence, msg }));
+        let before = before.map(|(sequence, msg)| Head { device: old, sequence, msg });
+        text.heads.extend(before.filter(|before| !text.heads.contains(before)));
         text.content = None;
         text.sequence = 0;
         text.previous_msg = None;

@@ -258,6 +258,10 @@ impl<S: Sealer> ClientCore<S> {
                 content.msg = *msg;
                 content.sequence = own.next;
                 content.previous = own.last;
+                // By its id too: its number is another one once it was sealed again.
+                let before =
+                    own.msg.map(|msg| Head { device: self.device, sequence: own.next - 1, msg });
+                known.heads.extend(before);
                 content.heads.clone_from(&known.heads);
                 content.created_ms = known.created_ms;
                 content.expires_ms = known.expires_ms;
