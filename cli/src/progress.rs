@@ -62,11 +62,12 @@ impl Drop for Progress {
 
 /// Prints, or whatever `print` does, without a line of progress in its way.
 pub(crate) fn aside<T>(print: impl FnOnce() -> T) -> T {
-    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match shown {
-        Some(bar) => bar.suspend(print),
-        None => print(),
-    }
+    // Taken out meanwhile: what is printed may have to say in turn why it cannot be.
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(bar) = shown else { return print() };
+    let printed = bar.suspend(print);
+    *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+    printed
 }
 
 /// Work that is seldom long: the line appears only if it takes longer than `after`. The line goes
@@ -98,7 +99,7 @@ mod tests {
             Progress::of(3, "files"),
         ] {
             progress.step();
-            assert_eq!(aside(|| progress.0.position()), 1);
+            assert_eq!(aside(|| aside(|| progress.0.position())), 1);
         }
     }
 

@@ -15,14 +15,15 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::{at_rest::open_row, prekeys::PrekeySecrets},
+    draft::Draft,
     machine::{ACCOUNT, NODE, PREKEYS},
     rows::{
         AccountRow, CopyRow, DeviceRow, EnvelopeRow, MessageKey, MessageRow, NodeRow, OutboxRow,
         PeerRow, SealedRow, SeenRow, SenderRow, StatusRow,
     },
     schema::{
-        COPIES, DELEGATIONS, DEVICES, ENVELOPES, HELD, MESSAGES, ORPHANS, OUTBOX, PEERS, SCHEMA,
-        SEALED, SEEN, SELF, SENDERS, STATUS, TAGS,
+        COPIES, DELEGATIONS, DEVICES, DRAFTS, ENVELOPES, HELD, MESSAGES, ORPHANS, OUTBOX, PEERS,
+        SCHEMA, SEALED, SEEN, SELF, SENDERS, STATUS, TAGS, UNREAD,
     },
 };
 
@@ -50,6 +51,10 @@ pub fn examine(txn: &dyn Txn, store_key: &[u8; 32], max: usize) -> Result<Examin
         examined.is_all &= rows.len() < max;
         examined.rows += rows.len();
         for (key, sealed) in &rows {
+            if *table == UNREAD {
+                check_row(*table, key, sealed)?;
+                continue;
+            }
             let plain = open_row(store_key, table.name, key, sealed).map_err(StoreError::work)?;
             let plain = Zeroizing::new(plain);
             check_row(*table, key, &plain)?;
@@ -87,6 +92,9 @@ pub fn check_row(table: Table, key: &[u8], plain: &[u8]) -> Result<(), StoreErro
         ORPHANS => is::<Proof>(plain),
         SEEN => is::<SeenRow>(plain),
         HELD => is::<MessageKey>(plain),
+        DRAFTS => is::<Draft>(plain),
+        // The key says all.
+        UNREAD if plain.is_empty() && MessageKey::read(key).is_some() => return Ok(()),
         DELEGATIONS => is::<Signed<Delegation>>(plain),
         Table { name } => return Err(StoreError::corrupt(format!("{name}: an unknown row"))),
     };

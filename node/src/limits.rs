@@ -61,10 +61,11 @@ pub(crate) const DISK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const BALLAST_SPARE_BYTES: u64 = 64 * 1024 * 1024;
 /// A loop that has not turned for so long is stuck.
 pub(crate) const LOOP_TURN_MAX: Duration = Duration::from_secs(1);
-/// Connections to `/metrics` and its neighbours at a time: a few monitors, each with one.
-pub(crate) const WATCHER_CONNECTIONS_MAX: usize = 64;
+/// Connections to `/metrics` and its neighbours at a time: a few monitors, each with one, and room for
+/// some that say nothing.
+pub(crate) const WATCHER_CONNECTIONS_MAX: usize = 256;
 /// Time for one of them, from the connection to the end of the answer: monitors give up sooner.
-pub(crate) const WATCHER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const WATCHER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Administrators' connections at a time; they are programs of the same user.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 16;
 /// Bytes of one administrator's line.

@@ -1,5 +1,6 @@
 //! Joins the parts into a running node, and takes them apart again in the right order.
 
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,24 @@ pub enum StartError {
     /// Its store does not open.
     #[error("opening the store of the node")]
     Store(#[from] OpenError),
+    /// It was here, and is not.
+    #[error(
+        "{} is gone, with accounts and waiting messages: put it back from a backup; if it is lost for \
+         good, remove {STORE_MADE} beside it, and the node begins without accounts and messages",
+        .path.display()
+    )]
+    StoreGone {
+        /// The store.
+        path: PathBuf,
+    },
+    /// That it is here could not be noted.
+    #[error("noting in {} that the node has a store", .path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The ballast could not be released.
     #[error("making room for the store")]
     Ballast(#[from] BallastError),
@@ -63,7 +82,7 @@ pub enum StartError {
     /// The store is another node's.
     #[error(
         "{} is the store of {owner}, but the keys beside it are those of {node}: put that node's keys \
-         here from a backup, or move the store away to begin without accounts and messages",
+         here from a backup, or move the store and {STORE_MADE} away to begin without accounts and messages",
         .path.display()
     )]
     OtherNode {
@@ -288,19 +307,43 @@ fn store_path(data: &Path) -> PathBuf {
     data.join(keys::STORE_FILE)
 }
 
-/// Opens the store; when the disk is too full even for that, the ballast makes room.
+/// Its presence says that there was a store: one that is gone is not made anew without a word, since an
+/// empty node refuses for good what its peers kept for it.
+const STORE_MADE: &str = "store.made";
+
+/// Opens the store of a node, or makes the first one.
 fn open_store(
     data: &Path,
     config: &StoreConfig,
     ballast: &Ballast,
 ) -> Result<RedbStore, StartError> {
-    let path = store_path(data);
+    let (path, note) = (store_path(data), data.join(STORE_MADE));
+    let is_noted = note.exists();
+    let is_here = fs::metadata(&path).is_ok_and(|found| found.len() > 0);
+    if is_noted && !is_here {
+        return Err(StartError::StoreGone { path });
+    }
+    let store = open_file(&path, config, ballast)?;
+    if !is_noted {
+        let noted = File::create(&note).and_then(|file| file.sync_all());
+        let noted = noted.and_then(|()| File::open(data)?.sync_all());
+        noted.map_err(|source| StartError::Note { path: note, source })?;
+    }
+    Ok(store)
+}
+
+/// Opens the store; when the disk is too full even for that, the ballast makes room.
+fn open_file(
+    path: &Path,
+    config: &StoreConfig,
+    ballast: &Ballast,
+) -> Result<RedbStore, StartError> {
     let opening = Opening { boot: BootId(draw()?), incarnation: u64::from_be_bytes(draw()?) };
     let options = RedbOptions { cache_bytes: config.cache_bytes, ..RedbOptions::default() };
-    match RedbStore::open(&path, SCHEMA, opening, options) {
+    match RedbStore::open(path, SCHEMA, opening, options) {
         Err(OpenError::DiskFull { .. }) if ballast.release()? => {
             warn!("the disk is full; the ballast was released: make space");
-            Ok(RedbStore::open(&path, SCHEMA, opening, options)?)
+            Ok(RedbStore::open(path, SCHEMA, opening, options)?)
         }
         opened => Ok(opened?),
     }

@@ -59,7 +59,8 @@ fn keep_quiet() {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |said| {
             if IS_GUARDED.get() {
-                SAID.set(Some(said.to_string()));
+                let why = said.payload_as_str().unwrap_or("a page is not what it should be");
+                SAID.set(Some(why.to_owned()));
             } else {
                 before(said);
             }

@@ -145,6 +145,11 @@ fn one_command_has_a_home_and_what_was_begun_is_kept() {
         alice.ended().await;
         let piped = binary::run(&["chat", "--home", &town.alice]).await;
         assert!(piped.err.contains("a chat needs a terminal"), "{piped:?}");
+        // With a draft here, and an unread message there.
+        for home in [&town.alice, &town.bob] {
+            let well = binary::run(&["doctor", "--home", home]).await;
+            assert_eq!(well.code, Some(0), "{well:?}");
+        }
         town.end().await;
     });
 }

@@ -111,6 +111,24 @@ fn a_damaged_store_is_refused() {
 }
 
 #[test]
+fn a_store_that_is_gone_is_not_made_anew_without_a_word() {
+    test(async |dir| {
+        let mut server = Server::make("acme", dir.join("acme"), None, "").await;
+        server.start().await;
+        server.stop().await;
+        let store = server.folder.join("node.redb");
+        fs::write(&store, b"").expect("emptying");
+        names(&server, &["node.redb is gone", "store.made"]).await;
+        fs::remove_file(&store).expect("removing");
+        names(&server, &["node.redb is gone", "store.made"]).await;
+        assert!(!store.exists());
+        fs::remove_file(server.folder.join("store.made")).expect("giving it up");
+        server.start().await;
+        server.stop().await;
+    });
+}
+
+#[test]
 fn one_folder_serves_one_process() {
     test(async |dir| {
         let mut first = Server::make("acme", dir.join("acme"), None, "").await;

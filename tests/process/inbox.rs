@@ -70,6 +70,28 @@ fn a_backlog_is_shown_to_its_end_and_its_senders_learn_of_it() {
 }
 
 #[test]
+fn an_output_that_takes_nothing_ends_it_and_says_why() {
+    test(async |dir| {
+        let mut cluster = Cluster::acquainted(dir).await;
+        cluster.bob.leave().await;
+        let home = cluster.bob.home.clone();
+        let args = ["inbox", "--timeout", SILENCE, "--home", text(&home)];
+        assert_eq!(in_time("the first", binary::run(&args)).await.code, Some(0));
+        cluster.send("to be fetched", 3).await;
+        cluster.alice.until_reached(Status::AtDest, 4).await;
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let inbox = binary::command(&args).stdout(full).stderr(Stdio::piped()).spawn();
+        let ended = in_time("an end", inbox.expect("running").wait_with_output()).await;
+        let ended = ended.expect("waiting");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains("writing to standard output"), "{said}");
+        let again = in_time("the rest", binary::run(&args)).await;
+        assert_eq!(again.out.matches("to be fetched").count(), 3, "{again:?}");
+    });
+}
+
+#[test]
 fn a_full_disk_ends_it_and_says_why() {
     test(async |dir| {
         let Some(disk) = SmallDisk::mount(dir.join("small"), 8) else { return };
