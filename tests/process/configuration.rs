@@ -97,7 +97,7 @@ fn keys_and_store_of_two_nodes_are_not_mixed() {
         }
         names(&acme, &["root.key is the key of", "or none"]).await;
         fs::remove_file(acme.folder.join("root.key")).expect("removing");
-        names(&acme, &["node.redb is the store of", "move the store away"]).await;
+        names(&acme, &["node.redb is the store of", "store.made away"]).await;
     });
 }
 
