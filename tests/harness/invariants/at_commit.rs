@@ -135,10 +135,14 @@ impl World {
         let restored = old.restored;
         let mut ghost = NodeGhost { restored, provoked, ever_out, ..NodeGhost::default() };
         let read = read_ghost(process.store.as_ref(), &mut ghost);
+        let said = statement_rows(process.store.as_ref());
         ghost.queued = queued;
         self.oracle.nodes[node] = ghost;
         self.i26_node_owes(node);
-        read.map_err(|error| self.violated("rows", error.to_string()))
+        read.map_err(|error| self.violated("rows", error.to_string()))?;
+        // A commit in doubt may have held, with what the node said in it.
+        let said = said.map_err(|error| self.violated("rows", error.to_string()))?;
+        self.note_node_words(node, &said)
     }
 
     /// Ends that a node states itself about envelopes that are for its own users.
@@ -457,6 +461,23 @@ fn apply(ghost: &mut NodeGhost, change: &Change) -> Result<(), StoreError> {
         None => {}
     }
     Ok(())
+}
+
+/// Every statement that a node keeps for somebody.
+fn statement_rows(store: &dyn Store) -> Result<Vec<Change>, StoreError> {
+    let mut found = Vec::new();
+    store.view(&mut |txn| {
+        for table in [STATEMENTS, NOTES] {
+            let rows = txn.range(table, &[], &prefix_end(&[]), usize::MAX)?;
+            found.extend(rows.into_iter().map(|(key, value)| Change {
+                table,
+                key,
+                value: Some(value),
+            }));
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn read_ghost(store: &dyn Store, ghost: &mut NodeGhost) -> Result<(), StoreError> {
