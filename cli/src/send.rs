@@ -106,15 +106,7 @@ async fn send(running: &mut Running, to: Peer, text: String, args: &Args) -> any
     let waiting = wait_for(running, &message, args, &mut reached);
     let waited = tokio::time::timeout(Duration::from_secs(args.timeout), waiting).await;
     if args.json {
-        let reason = match reached {
-            Status::Failed(reason) => reason.map(|reason| reason.name()),
-            Status::Queued
-            | Status::Accepted
-            | Status::Held
-            | Status::AtDest
-            | Status::Delivered
-            | Status::Read => None,
-        };
+        let reason = reached.reason().map(|reason| reason.name());
         let (message, status) = (message.msg.to_string(), status_word(reached));
         show::json(&json!({ "message": message, "status": status, "reason": reason }));
     }

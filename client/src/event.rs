@@ -204,6 +204,20 @@ impl Status {
             Self::Read => 6,
         }
     }
+
+    /// Why it failed, where that is known.
+    #[must_use]
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Failed(reason) => reason,
+            Self::Queued
+            | Self::Accepted
+            | Self::Held
+            | Self::AtDest
+            | Self::Delivered
+            | Self::Read => None,
+        }
+    }
 }
 
 /// Why a text was not taken.

@@ -174,15 +174,7 @@ impl<S: Sealer> ClientCore<S> {
         let raised = is_new || status.rank() > row.rank;
         if status.rank() > row.rank {
             row.rank = status.rank();
-            row.reason = match status {
-                Status::Failed(reason) => reason,
-                Status::Queued
-                | Status::Accepted
-                | Status::Held
-                | Status::AtDest
-                | Status::Delivered
-                | Status::Read => None,
-            };
+            row.reason = status.reason();
         }
         if noted || raised {
             self.put(txn, STATUS, &key, &row)?;

@@ -32,7 +32,7 @@ const OPERATIONAL: &str = "operational.key";
 const SEALING: &str = "sealing.key";
 const TRANSPORT: &str = "transport.key";
 const DELEGATION: &str = "delegation.cbor";
-/// The store of a node: whose keys are gone, not to be given to another one.
+/// The store's name inside the data folder. While it is there, no keys of another node are made.
 pub const STORE_FILE: &str = "node.redb";
 
 /// A delegation is good for a year, and renewed in its last quarter.

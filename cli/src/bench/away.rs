@@ -35,12 +35,12 @@ pub(super) async fn drain(
     run.go();
     run.until_all(Stage::Accepted).await?;
     until_stored(&mut world, stored + load.messages as f64).await?;
-    let before = world.globex()?.usage().await?;
+    let draining = Meter::start(&world).await?;
     let back = run.ledger.now();
     run.receive(bob);
     run.until_all(Stage::Shown).await?;
     run.until_all(Stage::Ticked).await?;
-    let after = world.globex()?.usage().await?;
+    let drained = draining.stop(&world).await?;
     world.settle().await?;
     let used = meter.stop(&world).await?;
     let what = format!(
@@ -49,10 +49,12 @@ pub(super) async fn drain(
     );
     let mut report = Report::new("drain", what, &run.ledger, &used);
     arrivals(&mut report, &run.ledger, senders, back);
-    // What kept the node busy meanwhile: of all that time, so much in handlers and commits.
-    report.figure("globex_cpu_while_draining_s", after.cpu_s - before.cpu_s);
-    report.figure("globex_commits_while_draining", after.commits - before.commits);
-    report.figure("globex_commits_took_s", after.commit_s - before.commit_s);
+    // Whether processors or commits kept everybody waiting meanwhile.
+    for (name, used, _) in &drained.nodes {
+        report.figure(&format!("{name}_cpu_while_draining_s"), used.cpu_s);
+        report.figure(&format!("{name}_commits_while_draining_s"), used.commit_s);
+    }
+    report.figure("device_cpu_while_draining_s", drained.load_cpu_s);
     run.stop().await?;
     world.stop().await?;
     Ok(report)

@@ -10,9 +10,6 @@ use super::run::{Load, Run};
 use super::stage::{Meter, Set, WARM_UP};
 use super::world::{Shape, Side, World};
 
-/// Accounts that one invite makes at most.
-const INVITE_USES: usize = 10_000;
-
 /// Who writes to whom, and how much.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
@@ -61,10 +58,7 @@ impl Flow {
             World::told(context.args.at.clone())
         };
         for side in [Side::Senders, Side::Recipients] {
-            for first in (0..self.crowd).step_by(INVITE_USES) {
-                let count = INVITE_USES.min(self.crowd - first);
-                world.people(side, &format!("crowd{first}-"), count).await?;
-            }
+            world.people(side, "crowd", self.crowd).await?;
         }
         WARM_UP.run(&mut world).await?;
         let set = Set::of(&mut world, self.senders, self.senders).await?;

@@ -2,6 +2,7 @@
 //! what they used in all their lives; or nodes that run already, of which only the door is known.
 //! Knows no scenario.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use super::socket::Door;
 use super::usage::{self, Usage};
 use crate::server::Server;
 
+/// Accounts that one invite makes at most.
+const INVITE_USES: usize = 10_000;
 /// Accounts that are made at a time.
 const JOINS: usize = 64;
 /// A node that writes no row for so long has nothing left to do.
@@ -153,7 +156,7 @@ impl World {
         // Accounts of an earlier run may still be there.
         let name = format!("b{:x}-{name}", clock::now_ms());
         let door = Door { url: url.clone(), tls: None };
-        join_all(&name, count, *node, &door, *secret).await.with_context(|| {
+        join_all(&name, 0..count, *node, &door, *secret).await.with_context(|| {
             format!(
                 "making {count} accounts at {url}: has the invite that many uses left? `tidings \
                  invite --uses <number>` makes one"
@@ -169,14 +172,19 @@ impl World {
         tls: Option<&Connector>,
     ) -> anyhow::Result<Vec<Device>> {
         let server = &node.server;
-        let invite = server.invite(u32::try_from(count)?).await?;
         let door = match tls {
             None => Door { url: server.url.clone(), tls: None },
             Some(tls) => {
                 Door { url: server.url.replacen("ws:", "wss:", 1), tls: Some(tls.clone()) }
             }
         };
-        join_all(name, count, server.id, &door, invite).await
+        let mut people = Vec::with_capacity(count);
+        while people.len() < count {
+            let numbers = people.len()..count.min(people.len() + INVITE_USES);
+            let invite = server.invite(u32::try_from(numbers.len())?).await?;
+            people.extend(join_all(name, numbers, server.id, &door, invite).await?);
+        }
+        Ok(people)
     }
 
     /// What each node used up to now.
@@ -217,12 +225,12 @@ impl World {
 
 async fn join_all(
     name: &str,
-    count: usize,
+    numbers: Range<usize>,
     node: NodeId,
     door: &Door,
     invite: InviteSecret,
 ) -> anyhow::Result<Vec<Device>> {
-    let joins = (0..count).map(async |number| {
+    let joins = numbers.map(async |number| {
         let device = Device::new(&format!("{name}{number}"), node, door.clone())?;
         device.join(invite).await?;
         anyhow::Ok(device)
