@@ -53,6 +53,8 @@ pub(crate) struct Session {
     pinged_ms: u64,
     /// Somebody waits for everything that the node holds.
     catch_up: Option<CatchUp>,
+    /// The own list version on top of which the node did not take a list.
+    pub(crate) overtaken_at: Option<u64>,
 }
 
 /// The node pushes what it holds within a window, and says nowhere that it was the last. It answers a
@@ -89,6 +91,13 @@ impl Link {
     }
 
     pub(crate) const fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Up(session) => Some(session),
+            Self::Down | Self::Open { .. } | Self::Joining { .. } | Self::Greeting { .. } => None,
+        }
+    }
+
+    pub(crate) const fn session_mut(&mut self) -> Option<&mut Session> {
         match self {
             Self::Up(session) => Some(session),
             Self::Down | Self::Open { .. } | Self::Joining { .. } | Self::Greeting { .. } => None,
@@ -311,6 +320,7 @@ impl<S: Sealer> ClientCore<S> {
             heard_ms: now_ms,
             pinged_ms: now_ms,
             catch_up: None,
+            overtaken_at: None,
         });
         let commit = txn.commit_number();
         let rolled_back = welcome

@@ -139,6 +139,9 @@ impl<S: Sealer> ClientCore<S> {
     ) -> Result<(), StoreError> {
         match self.requests.remove(&request) {
             Some(Request::Fetch(peer)) => self.on_fetch_refused(txn, now_ms, peer, refusal),
+            Some(Request::Replacement) if refusal.code == RefusalCode::Conflict => {
+                self.on_replacement_overtaken(txn)
+            }
             Some(Request::Prekeys | Request::List(_) | Request::Replacement) => {
                 self.warn(Warning::OwnKeysRefused(refusal.code));
                 Ok(())

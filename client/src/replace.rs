@@ -9,6 +9,7 @@ use tidings_protocol::{
     device_list::{Device, DeviceList},
     id::{DeviceId, MsgId},
     key::{PublicKey, SecretKey},
+    refusal::RefusalCode,
     signed::Signed,
 };
 use tidings_store::{StoreError, Txn, prefix_end};
@@ -52,6 +53,12 @@ impl<S: Sealer> ClientCore<S> {
             self.stop(StopWhy::RolledBack);
             return Ok(());
         };
+        let version = self.own_list.list.version;
+        if self.link.session().is_some_and(|session| session.overtaken_at == Some(version)) {
+            // Refused as overtaken, by a node that shows nothing newer: not again on this link.
+            self.warn(Warning::OwnKeysRefused(RefusalCode::Conflict));
+            return Ok(());
+        }
         if let Some(replacement) = &mut self.account.replacement {
             replacement.list = Some(list.clone());
         }
@@ -79,6 +86,20 @@ impl<S: Sealer> ClientCore<S> {
         devices.retain(|device| device.id() != old);
         devices.push(listed(&fresh, &label, now_ms));
         self.identity.next_list(devices, now_ms)
+    }
+
+    /// Another device of this account published a list first; the new device goes on top of that one.
+    /// The answer to the question leads back to [`Self::replace_device`].
+    pub(crate) fn on_replacement_overtaken(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        if let Some(replacement) = &mut self.account.replacement {
+            replacement.list = None;
+        }
+        self.save_account(txn)?;
+        let version = self.own_list.list.version;
+        if let Some(session) = self.link.session_mut() {
+            session.overtaken_at = Some(version);
+        }
+        self.fetch(txn, self.own_key, false)
     }
 
     fn is_replaced(&self) -> bool {

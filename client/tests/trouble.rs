@@ -312,6 +312,41 @@ fn a_device_that_was_rolled_back_takes_a_new_id_and_loses_nothing() {
 }
 
 #[test]
+fn two_devices_of_one_person_that_are_put_back_together_both_take_new_ids() {
+    let (mut world, alice, bob) = pair();
+    let bob_two = world.link(bob);
+    let both = [bob, bob_two];
+    let images = both.map(|device| world.devices[device].disk.image());
+    let old = both.map(|device| world.devices[device].core.device_id());
+    world.send(alice, bob, "before");
+    world.run();
+    for (device, image) in both.into_iter().zip(&images) {
+        world.disconnect(device);
+        world.devices[device].disk.restore(image);
+        world.restart(device);
+    }
+    // Both greet before either has published: the second list does not follow the first.
+    for device in both {
+        world.connect(device);
+    }
+    world.run();
+    for (device, old) in both.into_iter().zip(old) {
+        assert_eq!(world.devices[device].closed, [CloseWhy::NewDeviceId]);
+        assert_ne!(world.devices[device].core.device_id(), old);
+        world.connect(device);
+    }
+    world.run();
+    let message = world.send(alice, bob, "after");
+    world.run();
+    // The two old ids, which alice still wrote to, are told to be gone.
+    let status = world.status(alice, &message);
+    assert_eq!(status.iter().filter(|status| **status == Status::Delivered).count(), 2);
+    for device in both {
+        assert_eq!(world.texts(device).last().unwrap(), "after");
+    }
+}
+
+#[test]
 fn a_device_set_back_behind_what_it_only_received_notices() {
     let (mut world, alice, bob) = pair();
     world.send(alice, bob, "first");

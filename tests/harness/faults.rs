@@ -57,7 +57,7 @@ pub enum FaultAction {
 /// Free bytes of a hundred on a disk that has room.
 const ROOM_BYTES: u64 = 50;
 /// How far a clock that is set wrong is off: more than any honest envelope may be, up to two hours.
-const WRONG_CLOCK_MS: (u64, u64) = (11 * 60_000, 2 * 3_600_000);
+pub const WRONG_CLOCK_MS: (u64, u64) = (11 * 60_000, 2 * 3_600_000);
 
 impl World {
     /// Draws all faults that happen at random times.

@@ -226,12 +226,27 @@ impl World {
                 }
             }
             Effect::Dial { node: target, transports } => {
+                let name = self.name(Machine::Node(node));
+                self.trace.say(self.schedule.now_ms(), || {
+                    format!("{name} dials {target:?} {transports:?}")
+                });
                 self.i22_probes_are_few(node, target)?;
                 self.dial(node, target, transports);
             }
-            Effect::Lookup { node: target } => self.look_up(node, target),
+            Effect::Lookup { node: target } => {
+                let name = self.name(Machine::Node(node));
+                self.trace.say(self.schedule.now_ms(), || format!("{name} looks for {target:?}"));
+                self.look_up(node, target);
+            }
             Effect::Publish { descriptor } => {
                 self.i27_serials_never_repeat(node, &descriptor)?;
+                let name = self.name(Machine::Node(node));
+                self.trace.say(self.schedule.now_ms(), || {
+                    format!(
+                        "{name} publishes {:?}",
+                        descriptor.addresses.peek().map(|a| (a.serial, a.transports))
+                    )
+                });
                 let in_ms = self.delay_ms() * 4;
                 let descriptor = Box::new(descriptor);
                 let published = Action::Published { node: self.nodes[node].id, descriptor };

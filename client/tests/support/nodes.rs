@@ -76,7 +76,12 @@ impl<S: TestSealer> World<S> {
                 let list = publish.list.peek().unwrap();
                 let lists = node.users.get_mut(list.name.as_str()).unwrap();
                 let known = CheckedList::first_seen(lists.last().unwrap()).unwrap();
-                known.then(&publish.list).unwrap();
+                if known.then(&publish.list).is_err() {
+                    let what = Refusable::Request(publish.request);
+                    let refusal = RefusalCode::Conflict.into();
+                    let refused = NodeFrame::Refused(Refused { what, refusal });
+                    return self.frame(index, refused, Bytes::new());
+                }
                 lists.push(publish.list);
                 let mut gone = Vec::new();
                 for device in known.list.devices.iter().map(|device| device.id()) {

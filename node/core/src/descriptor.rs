@@ -26,7 +26,6 @@ const RETURN_MS_MIN: u64 = 500;
 pub(crate) struct OwnDescriptor {
     current: Option<Descriptor>,
     transports: Vec<Transport>,
-    serial: u64,
     /// When it is signed afresh, in Unix ms.
     renew_ms: Option<u64>,
 }
@@ -36,9 +35,17 @@ impl OwnDescriptor {
         self.current.as_ref()
     }
 
-    /// Somebody else has signed addresses of this node since this process did.
-    pub(crate) const fn is_older_than(&self, found: &CheckedDescriptor) -> bool {
-        self.current.is_some() && self.serial < found.addresses.serial
+    /// Addresses of this node that this process did not sign, and that are as new as its own or newer:
+    /// of another process with the same keys, or of this node before its store was put back.
+    pub(crate) fn is_outdone_by(&self, found: &CheckedDescriptor) -> bool {
+        let Some(current) = &self.current else { return false };
+        let (Ok(delegation), Ok(addresses)) = (current.delegation.peek(), current.addresses.peek())
+        else {
+            return false;
+        };
+        delegation.serial <= found.delegation.serial
+            && addresses.serial <= found.addresses.serial
+            && addresses != found.addresses
     }
 
     pub(crate) const fn deadline(&self) -> Option<u64> {
@@ -75,6 +82,16 @@ impl Core {
         Ok(())
     }
 
+    /// Peers know addresses that outdo the current ones: while nothing newer is signed, a node that was
+    /// put back, and whose clock was too, is not found where it is.
+    pub(crate) fn outdo(&mut self, serial: u64, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        if self.draining {
+            return Ok(());
+        }
+        schema::put(txn, META, b"addresses serial", &serial)?;
+        self.sign_descriptor(NodeState::Serving, txn)
+    }
+
     fn sign_descriptor(&mut self, state: NodeState, txn: &mut dyn Txn) -> Result<(), StoreError> {
         let stored: Option<u64> = schema::get(txn, META, b"addresses serial")?;
         let serial = stored.map_or(self.now_ms, |stored| self.now_ms.max(stored + 1));
@@ -89,7 +106,6 @@ impl Core {
         let delegation = self.settings.delegation.clone();
         let descriptor = Descriptor::sign(delegation, &addresses, &self.settings.operational);
         self.own.current = Some(descriptor.clone());
-        self.own.serial = serial;
         self.own.renew_ms = Some(self.now_ms + RENEW_MS);
         self.effects.push_back(Effect::Publish { descriptor });
         Ok(())

@@ -379,9 +379,11 @@ impl Core {
             return Ok(());
         }
         // First, since a mark that the other process has left looks like a store that was rolled back.
-        let mut introduced = checked.introductions.iter().map(|(_, introduced)| introduced);
-        if introduced.any(|known| known.node() == self.node && self.own.is_older_than(known)) {
+        let own = checked.introductions.iter().map(|(_, introduced)| introduced);
+        let own = own.filter(|known| known.node() == self.node && self.own.is_outdone_by(known));
+        if let Some(serial) = own.map(|known| known.addresses.serial).max() {
             self.observe(Observed::OwnIdElsewhere);
+            self.outdo(serial, txn)?;
         }
         if !self.check_mark(checked.hello.yours.as_ref(), txn)? {
             return Ok(());

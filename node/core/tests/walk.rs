@@ -379,8 +379,30 @@ fn a_node_says_that_its_keys_run_twice() {
     connect(&mut acme, 10, &mut globex, 20);
     settle(&mut acme, &mut globex);
     assert_eq!(acme.own_id_seen, 1, "globex introduces the copy");
+    assert_eq!(acme.published_serial, copy.published_serial + 1);
     // And face to face.
     connect(&mut acme, 10, &mut copy, 10);
     settle(&mut acme, &mut copy);
     assert_eq!((acme.own_id_seen, copy.own_id_seen), (2, 1));
+}
+
+#[test]
+fn a_node_that_was_put_back_with_a_clock_set_back_is_found_at_its_new_addresses() {
+    let disk = MemDisk::new();
+    let mut globex = Node::open(20, &MemDisk::new(), 2);
+    let mut acme = Node::open(10, &disk, 1);
+    let image = disk.image();
+    drop(acme);
+    acme = Node::open_at(10, &disk, 3, NOW_MS + 60_000);
+    connect(&mut acme, 10, &mut globex, 20);
+    settle(&mut acme, &mut globex);
+    let known = acme.published_serial;
+    drop(acme);
+    globex.give([Event::PeerClosed { link: LinkId(1) }]);
+    disk.restore(&image);
+    acme = Node::open_at(10, &disk, 4, NOW_MS - 60_000);
+    assert!(acme.published_serial < known, "its clock does not help it");
+    connect(&mut acme, 10, &mut globex, 20);
+    assert_eq!(acme.published_serial, known + 1);
+    assert_eq!(acme.own_id_seen, 1);
 }

@@ -8,6 +8,7 @@ use tidings_protocol::{
     statement::{Checked, Claim, Reason},
 };
 
+use crate::faults::WRONG_CLOCK_MS;
 use crate::network::Machine;
 use crate::options::Restore;
 use crate::oracle::{NodeGhost, Violation, Written, short};
@@ -67,10 +68,12 @@ impl World {
 
     /// Whether some node closed an envelope of this device: its sender is not told, by design, so that
     /// the message stays at ✓ until it expires. Believed only after an hour and a half without faults,
-    /// so that all else of this device has its time.
+    /// so that all else of this device has its time; and after the time that a message waits which was
+    /// written by a clock that was ahead.
     pub(super) fn was_closed(&self, device: usize) -> bool {
         const PATIENCE_MS: u64 = 90 * 60_000;
-        if self.now_ms() < self.healed_at_ms + PATIENCE_MS {
+        let ahead_ms = if self.options.clock_spans > 0 { WRONG_CLOCK_MS.1 } else { 0 };
+        if self.now_ms() < self.healed_at_ms + PATIENCE_MS + ahead_ms {
             return false;
         }
         let mut closed = self.oracle.closed.iter().filter_map(|eid| self.oracle.sent.get(eid));

@@ -45,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) lookups: Vec<NodeId>,
     pub(crate) closed: Vec<LinkId>,
     pub(crate) replies: Vec<AdminReply>,
+    pub(crate) published_serial: u64,
     pub(crate) own_id_seen: usize,
 }
 
@@ -88,7 +89,7 @@ impl Node {
             .unwrap();
         let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
         let (dials, lookups, closed, replies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (core, own_id_seen) = (core.unwrap(), 0);
+        let (core, own_id_seen, published_serial) = (core.unwrap(), 0, 0);
         let mut node = Self {
             core,
             store,
@@ -101,6 +102,7 @@ impl Node {
             closed,
             replies,
             own_id_seen,
+            published_serial,
         };
         let peer_id = Bytes::from(vec![seed; 34]);
         node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
@@ -132,7 +134,10 @@ impl Node {
                 Effect::ClosePeer { link } => self.closed.push(link),
                 Effect::AdminReply { reply, .. } => self.replies.push(reply),
                 Effect::Observed(Observed::OwnIdElsewhere) => self.own_id_seen += 1,
-                Effect::CloseClient { .. } | Effect::Publish { .. } | Effect::Observed(_) => {}
+                Effect::Publish { descriptor } => {
+                    self.published_serial = descriptor.addresses.peek().unwrap().serial;
+                }
+                Effect::CloseClient { .. } | Effect::Observed(_) => {}
             }
         }
     }
