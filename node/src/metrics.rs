@@ -125,7 +125,10 @@ impl Metrics {
             Observed::RolledBack => "rolled_back",
             Observed::OtherRolledBack => "other_rolled_back",
             Observed::OwnIdElsewhere => {
-                error!("another process runs with this node's keys: stop one of the two");
+                error!(
+                    "others know addresses of this node that this process did not sign: if another \
+                     process runs with its keys, stop one of the two; else its store was put back"
+                );
                 "own_id_elsewhere"
             }
             Observed::Intake(intake) => {

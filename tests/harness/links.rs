@@ -171,14 +171,20 @@ impl World {
 
     /// A node asks the DHT: the answer comes later.
     pub fn look_up(&mut self, node: usize, target: NodeId) {
-        let in_ms = self.delay_ms() * 4 + self.net_chance.below(1_000);
         let boot = self.nodes[node].boot;
+        if target == self.nodes[node].id {
+            // Without chance: a look at oneself leaves the rest of a world as it was.
+            self.schedule.plan(500, Action::Found { node, boot, target });
+            return;
+        }
+        let in_ms = self.delay_ms() * 4 + self.net_chance.below(1_000);
         self.schedule.plan(in_ms, Action::Found { node, boot, target });
     }
 
     /// A look-up ends.
     pub fn found(&mut self, node: usize, target: NodeId) {
-        let fails = self.faults_on && self.net_chance.happens(self.options.lookup_fails);
+        let is_own = target == self.nodes[node].id;
+        let fails = self.faults_on && !is_own && self.net_chance.happens(self.options.lookup_fails);
         let clock_ms = self.nodes[node].clock_ms(self.now_ms());
         let descriptors = if fails { Vec::new() } else { self.directory.find(&target, clock_ms) };
         self.tell_node(node, Event::Found { node: target, descriptors });

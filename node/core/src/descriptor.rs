@@ -12,12 +12,16 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
-    effect::Effect,
+    effect::{Effect, Observed},
     schema::{self, META},
 };
 
 /// How often the addresses are signed afresh and published: every six hours.
 const RENEW_MS: u64 = 6 * 3600 * 1000;
+/// When a node that was put back first looks up what others find of it. The time between doubles.
+const LOOK_MS_MIN: u64 = 1_000;
+/// The longest time between two look-ups, after which there is no other: six hours are soon over.
+const LOOK_MS_MAX: u64 = 3600 * 1000;
 /// How long clients wait before they come back after a stop, at least.
 const RETURN_MS_MIN: u64 = 500;
 
@@ -28,6 +32,8 @@ pub(crate) struct OwnDescriptor {
     transports: Vec<Transport>,
     /// When it is signed afresh, in Unix ms.
     renew_ms: Option<u64>,
+    /// When it is looked up what others find, in Unix ms, and the time that had passed before.
+    look: Option<(u64, u64)>,
 }
 
 impl OwnDescriptor {
@@ -48,8 +54,8 @@ impl OwnDescriptor {
             && addresses != found.addresses
     }
 
-    pub(crate) const fn deadline(&self) -> Option<u64> {
-        self.renew_ms
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.renew_ms.into_iter().chain(self.look.map(|(look_ms, _)| look_ms)).min()
     }
 
     pub(crate) fn multiaddrs(&self) -> Vec<String> {
@@ -76,15 +82,35 @@ impl Core {
     }
 
     pub(crate) fn tick_descriptor(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        if let Some((look_ms, step_ms)) = self.own.look
+            && look_ms <= self.now_ms
+        {
+            let next_ms = step_ms * 2;
+            self.own.look = (next_ms <= LOOK_MS_MAX).then_some((self.now_ms + next_ms, next_ms));
+            self.effects.push_back(Effect::Lookup { node: self.node });
+        }
         if self.own.renew_ms.is_some_and(|renew_ms| renew_ms <= self.now_ms) && !self.draining {
             self.sign_descriptor(NodeState::Serving, txn)?;
         }
         Ok(())
     }
 
-    /// Peers know addresses that outdo the current ones: while nothing newer is signed, a node that was
-    /// put back, and whose clock was too, is not found where it is.
-    pub(crate) fn outdo(&mut self, serial: u64, txn: &mut dyn Txn) -> Result<(), StoreError> {
+    /// This node was put back: others may know addresses that it signed later.
+    pub(crate) const fn look_for_own_addresses(&mut self) {
+        self.own.look = Some((self.now_ms + LOOK_MS_MIN, LOOK_MS_MIN));
+    }
+
+    /// Addresses of this node as others know them. While nothing newer than those is signed, a node
+    /// that was put back, and whose clock was too, is not found where it is.
+    pub(crate) fn on_own_addresses<'a>(
+        &mut self,
+        known: impl Iterator<Item = &'a CheckedDescriptor>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let outdone =
+            known.filter(|known| known.node() == self.node && self.own.is_outdone_by(known));
+        let Some(serial) = outdone.map(|known| known.addresses.serial).max() else { return Ok(()) };
+        self.observe(Observed::OwnIdElsewhere);
         if self.draining {
             return Ok(());
         }

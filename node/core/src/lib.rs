@@ -249,6 +249,7 @@ impl Core {
         Lineage::renew(txn, incarnation)?;
         self.stance.incarnation = incarnation;
         self.observe(Observed::RolledBack);
+        self.look_for_own_addresses();
         self.forget_links();
         Ok(false)
     }

@@ -379,12 +379,8 @@ impl Core {
             return Ok(());
         }
         // First, since a mark that the other process has left looks like a store that was rolled back.
-        let own = checked.introductions.iter().map(|(_, introduced)| introduced);
-        let own = own.filter(|known| known.node() == self.node && self.own.is_outdone_by(known));
-        if let Some(serial) = own.map(|known| known.addresses.serial).max() {
-            self.observe(Observed::OwnIdElsewhere);
-            self.outdo(serial, txn)?;
-        }
+        let introduced = checked.introductions.iter().map(|(_, introduced)| introduced);
+        self.on_own_addresses(introduced, txn)?;
         if !self.check_mark(checked.hello.yours.as_ref(), txn)? {
             return Ok(());
         }
@@ -448,8 +444,9 @@ impl Core {
         &mut self,
         node: &NodeId,
         descriptors: Vec<(Descriptor, CheckedDescriptor)>,
-        _txn: &mut dyn Txn,
+        txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
+        self.on_own_addresses(descriptors.iter().map(|(_, checked)| checked), txn)?;
         for found in descriptors.into_iter().filter(|(_, checked)| checked.node() == *node) {
             self.learn(node, found);
         }

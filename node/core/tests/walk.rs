@@ -405,4 +405,9 @@ fn a_node_that_was_put_back_with_a_clock_set_back_is_found_at_its_new_addresses(
     connect(&mut acme, 10, &mut globex, 20);
     assert_eq!(acme.published_serial, known + 1);
     assert_eq!(acme.own_id_seen, 1);
+    // Another peer may have heard of more: it asks around, for some hours at most.
+    acme.wait(1_000);
+    assert_eq!(acme.lookups, [acme.id]);
+    acme.wait(24 * 3600 * 1000);
+    assert_eq!(acme.lookups.iter().filter(|node| **node == acme.id).count(), 12);
 }
