@@ -1,0 +1,158 @@
+//! Devices whose store was put back to an older image: each notices, takes a new id, and loses nothing.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failure here is a failed test"
+)]
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod support;
+
+use support::World;
+use tidings_client::{
+    ClientEvent,
+    crypto::StubSealer,
+    event::{CloseWhy, Status, StopWhy},
+};
+use tidings_protocol::client_frame::NodeFrame;
+use tidings_store::Store as _;
+
+fn pair() -> (World<StubSealer>, usize, usize) {
+    let mut world = World::new();
+    let alice = world.join("alice", 1);
+    let bob = world.join("bob", 2);
+    (world, alice, bob)
+}
+
+#[test]
+fn a_device_that_was_rolled_back_takes_a_new_id_and_loses_nothing() {
+    let (mut world, alice, bob) = pair();
+    world.send(alice, bob, "first");
+    world.run();
+    let old = world.devices[alice].core.device_id();
+    let image = world.devices[alice].disk.image();
+    world.send(alice, bob, "second");
+    world.run();
+    world.disconnect(alice);
+    world.devices[alice].disk.restore(&image);
+    world.restart(alice);
+    let third = world.send(alice, bob, "third");
+    world.connect(alice);
+    world.run();
+    assert_eq!(world.devices[alice].closed, [CloseWhy::NewDeviceId]);
+    assert_ne!(world.devices[alice].core.device_id(), old);
+    world.connect(alice);
+    world.run();
+    assert_eq!(world.texts(bob), ["first", "second", "third"]);
+    assert_eq!(world.status(alice, &third), [Status::Delivered]);
+    // And back, to the new device.
+    world.send(bob, alice, "welcome back");
+    world.run();
+    assert_eq!(world.texts(alice), ["welcome back"]);
+}
+
+#[test]
+fn two_devices_of_one_person_that_are_put_back_together_both_take_new_ids() {
+    let (mut world, alice, bob) = pair();
+    let bob_two = world.link(bob);
+    let both = [bob, bob_two];
+    let images = both.map(|device| world.devices[device].disk.image());
+    let old = both.map(|device| world.devices[device].core.device_id());
+    world.send(alice, bob, "before");
+    world.run();
+    for (device, image) in both.into_iter().zip(&images) {
+        world.disconnect(device);
+        world.devices[device].disk.restore(image);
+        world.restart(device);
+    }
+    // Both greet before either has published: the second list does not follow the first.
+    for device in both {
+        world.connect(device);
+    }
+    world.run();
+    for (device, old) in both.into_iter().zip(old) {
+        assert_eq!(world.devices[device].closed, [CloseWhy::NewDeviceId]);
+        assert_ne!(world.devices[device].core.device_id(), old);
+        world.connect(device);
+    }
+    world.run();
+    let message = world.send(alice, bob, "after");
+    world.run();
+    // The two old ids, which alice still wrote to, are told to be gone.
+    let status = world.status(alice, &message);
+    assert_eq!(status.iter().filter(|status| **status == Status::Delivered).count(), 2);
+    for device in both {
+        assert_eq!(world.texts(device).last().unwrap(), "after");
+    }
+}
+
+#[test]
+fn a_device_set_back_behind_what_it_only_received_notices() {
+    let (mut world, alice, bob) = pair();
+    world.send(alice, bob, "first");
+    world.run();
+    let old = world.devices[bob].core.device_id();
+    let image = world.devices[bob].disk.image();
+    world.send(alice, bob, "second");
+    world.run();
+    assert_eq!(world.texts(bob), ["first", "second"]);
+    world.disconnect(bob);
+    world.devices[bob].disk.restore(&image);
+    world.restart(bob);
+    world.connect(bob);
+    world.run();
+    assert_eq!(world.devices[bob].closed, [CloseWhy::NewDeviceId]);
+    assert_ne!(world.devices[bob].core.device_id(), old);
+    world.connect(bob);
+    world.run();
+    world.send(alice, bob, "third");
+    world.run();
+    assert_eq!(world.texts(bob).last().unwrap(), "third");
+}
+
+#[test]
+fn a_device_that_was_answered_nothing_new_is_not_taken_for_set_back() {
+    let (mut world, alice, bob) = pair();
+    let home = world.devices[bob].peer.node;
+    world.nodes.get_mut(&home).unwrap().hold_inbox = true;
+    world.send(alice, bob, "twice");
+    world.run();
+    let id = world.devices[bob].core.device_id();
+    let (deliver, body) = world.nodes[&home].inbox[&id].values().next().unwrap().clone();
+    // The second time it is acknowledged in a batch that has nothing to write: it commits all the
+    // same, since the answer names its commit. One without an answer does not.
+    for _ in 0..2 {
+        let frame = NodeFrame::Deliver(deliver.clone());
+        world.event(bob, ClientEvent::Frame { frame, body: body.clone() });
+    }
+    let before = world.devices[bob].store.counters();
+    world.event(bob, ClientEvent::Tick);
+    assert_eq!(world.devices[bob].store.counters().commits, before.commits);
+    world.run();
+    world.disconnect(bob);
+    world.restart(bob);
+    world.connect(bob);
+    world.run();
+    assert_eq!(world.devices[bob].closed, []);
+    assert_eq!(world.texts(bob), ["twice"]);
+}
+
+#[test]
+fn a_rolled_back_device_without_the_right_to_sign_stops() {
+    let (mut world, alice, bob) = pair();
+    let second = world.link(alice);
+    let third = world.link(second);
+    assert!(world.devices[third].stopped.is_none());
+    let image = world.devices[third].disk.image();
+    world.send(third, bob, "once");
+    world.run();
+    world.disconnect(third);
+    world.devices[third].disk.restore(&image);
+    world.restart(third);
+    world.connect(third);
+    world.run();
+    assert_eq!(world.devices[third].stopped, Some(StopWhy::RolledBack));
+}
