@@ -42,6 +42,8 @@ pub enum Purpose {
     NodeHello,
     /// A newcomer proves that the keys of the request to join are its own.
     Join,
+    /// A node consents to be another one's custodian.
+    Consent,
 }
 
 impl Purpose {
@@ -56,6 +58,7 @@ impl Purpose {
             Self::ClientHello => b"tidings/1 client hello\0",
             Self::NodeHello => b"tidings/1 node hello\0",
             Self::Join => b"tidings/1 join\0",
+            Self::Consent => b"tidings/1 custody consent\0",
         }
     }
 }

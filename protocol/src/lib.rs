@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod client_frame;
 pub mod codec;
 pub mod content;
+pub mod custody;
 pub mod descriptor;
 pub mod device_list;
 pub mod envelope;

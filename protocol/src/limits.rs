@@ -32,6 +32,8 @@ pub const CLIENT_WINDOW_BYTES: usize = 1024 * 1024;
 pub const PEER_ANSWER_MS_MAX: u64 = 120 * 1000;
 /// Envelope ids in one audit: a frame holds 2,600 of them.
 pub const AUDIT_EIDS_MAX: usize = 1000;
+/// Envelope ids in one offer to a custodian: a window takes so many envelopes of average size.
+pub const OFFER_EIDS_MAX: usize = 256;
 /// Life of a message, by default and at most: 30 days.
 pub const MESSAGE_LIFE_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 /// How far a clock may be off before an envelope from the future is refused: 10 minutes.

@@ -4,10 +4,11 @@ use crate::{
     address::UserName,
     bundle::Bundle,
     codec::{wire_struct, wire_union},
+    custody::{Consent, Origin},
     device_list::DeviceList,
     envelope::EnvelopeHead,
     hello::{Mark, PeerHello},
-    id::Eid,
+    id::{Eid, NodeId},
     refusal::Refusal,
     signed::Signed,
     statement::Proof,
@@ -117,6 +118,38 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// The origin asks a custodian what it would take for an absent node.
+    pub struct Offer {
+        /// The absent node.
+        0 => destination: NodeId,
+        /// At most [`crate::limits::OFFER_EIDS_MAX`].
+        1 => eids: Vec<Eid>,
+    }
+}
+
+wire_struct! {
+    /// What of an offer the custodian has not and would take. Without a refusal it holds the others.
+    pub struct Wanted {
+        /// The absent node.
+        0 => destination: NodeId,
+        /// Why it takes no more; then nothing is said of the others.
+        1 => refusal: Option<Refusal>,
+        /// To be forwarded.
+        2 => eids: Vec<Eid>,
+    }
+}
+
+wire_struct! {
+    /// An envelope that goes to a custodian, or comes from one. Answered by `Took`.
+    pub struct Forward {
+        /// Header and targets.
+        0 => head: EnvelopeHead,
+        /// Whose it is.
+        1 => origin: Origin,
+    }
+}
+
 wire_union! {
     /// From a node to a node.
     pub enum PeerFrame {
@@ -142,6 +175,14 @@ wire_union! {
         10 => KeepAlive(KeepAlive),
         /// The end; control lane.
         11 => Farewell(Farewell),
+        /// A custodian's consent, or its end; control lane.
+        12 => Consent(Signed<Consent>),
+        /// What would be handed to a custodian; control lane.
+        13 => Offer(Offer),
+        /// What of it is wanted; control lane.
+        14 => Wanted(Wanted),
+        /// An envelope through a custodian; the frame's body is its shared body; bulk lane.
+        15 => Forward(Forward),
     }
 }
 
@@ -149,6 +190,6 @@ impl PeerFrame {
     /// True for frames that may wait behind others: envelopes.
     #[must_use]
     pub const fn is_bulk(&self) -> bool {
-        matches!(self, Self::Deliver(_))
+        matches!(self, Self::Deliver(_) | Self::Forward(_))
     }
 }

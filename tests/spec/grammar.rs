@@ -16,12 +16,14 @@ fn cddl_rule(rule: &str) -> Option<String> {
     match rule {
         "node_id" | "user_name" | "address" | "invite" | "derivation" | "frame" => None,
         "device_list" => Some("signed-device-list".to_owned()),
+        "consent" => Some("signed-consent".to_owned()),
         other => Some(other.replace('_', "-")),
     }
 }
 
 fn matches(rule: &str, bytes: &[u8]) -> Result<(), String> {
-    let grammar = grammar() + "\nsigned-device-list = signed<device-list>\n";
+    let grammar = grammar()
+        + "\nsigned-device-list = signed<device-list>\nsigned-consent = signed<consent>\n";
     cddl_cat::validate_cbor_bytes(rule, &grammar, bytes).map_err(|error| error.to_string())
 }
 

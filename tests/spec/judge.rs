@@ -10,17 +10,18 @@ use tidings_protocol::{
     client_frame::{ClientFrame, NodeFrame},
     codec::{self, DecodeError},
     content::{Content, Introduction, Part, PartInside},
+    custody::{Consent, Origin, OriginError},
     descriptor::{Descriptor, DescriptorError},
     device_list::{CheckedList, DeviceListError},
     envelope::{EnvelopeError, EnvelopeHead, shared_hash},
     evidence::{Evidence, TrustRoots, verify},
     frame::{Frame, FrameError},
     hello::{Challenge, ClientHello, Welcome, client_transcript, node_transcript},
-    id::{NodeId, ParseNodeIdError},
+    id::{Eid, NodeId, ParseNodeIdError},
     invite::{InviteText, ParseInviteError},
     key::{PublicKey, Purpose},
     peer_frame::PeerFrame,
-    signed::OpenSignedError,
+    signed::{OpenSignedError, Signed},
     statement::{Proof, ProofError, Statement},
 };
 
@@ -65,6 +66,8 @@ pub(crate) fn judge(rule: &str, vector: &Vector) -> Result<Seen, Kind> {
         "client_hello" => client_hello(vector, &bytes),
         "welcome" => welcome(vector, &bytes),
         "evidence" => evidence(vector, &bytes),
+        "consent" => consent(vector, &bytes),
+        "origin" => origin(vector, &bytes),
         "client_frame" => union::<ClientFrame>(&bytes, ClientFrame::knows_tag),
         "node_frame" => union::<NodeFrame>(&bytes, NodeFrame::knows_tag),
         "peer_frame" => union::<PeerFrame>(&bytes, PeerFrame::knows_tag),
@@ -214,17 +217,43 @@ fn by_the_page(head: &EnvelopeHead, shared: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
 
 fn proof(bytes: &[u8]) -> Result<Seen, Kind> {
     let proof: Proof = codec::decode(bytes).map_err(decode)?;
-    let checked = proof.check().map_err(|error| match error {
+    let checked = proof.check().map_err(proof_kind)?;
+    let claims: Vec<_> = checked.statements.iter().map(|(s, _)| s.claim.name()).collect();
+    Ok(Seen::of(codec::encode(&proof))
+        .with("claims", claims.join(" "))
+        .with("root", checked.root.root))
+}
+
+fn proof_kind(error: ProofError) -> Kind {
+    match error {
         ProofError::Decode(error) => decode(error),
         ProofError::Signature(_) => "signature".to_owned(),
         ProofError::Path { .. } => "path".to_owned(),
         ProofError::WrongSigner { .. } => "wrong_signer".to_owned(),
         ProofError::Size => "size".to_owned(),
+    }
+}
+
+fn consent(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
+    let consent: Signed<Consent> = codec::decode(bytes).map_err(decode)?;
+    let key = PublicKey::from_hex(&vector.given["key"]).expect("a key");
+    consent.open(&key).map_err(signed)?;
+    Ok(Seen::of(codec::encode(&consent)))
+}
+
+/// What a reader of an envelope with this eid makes of it, whose header names this origin.
+fn origin(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
+    let origin: Origin = codec::decode(bytes).map_err(decode)?;
+    let node = NodeId::from_hex(&vector.given["node"]).expect("a node");
+    let eid = Eid::from_hex(&vector.given["eid"]).expect("an eid");
+    origin.check(&node, &eid).map_err(|error| match error {
+        OriginError::Proof(error) => proof_kind(error),
+        OriginError::Delegation(error) => signed(error),
+        OriginError::OtherStatement => "other_statement".to_owned(),
+        OriginError::OtherSigner => "other_signer".to_owned(),
+        OriginError::Expired => "expired".to_owned(),
     })?;
-    let claims: Vec<_> = checked.statements.iter().map(|(s, _)| s.claim.name()).collect();
-    Ok(Seen::of(codec::encode(&proof))
-        .with("claims", claims.join(" "))
-        .with("root", checked.root.root))
+    Ok(Seen::of(codec::encode(&origin)))
 }
 
 fn descriptor_kind(error: DescriptorError) -> Kind {

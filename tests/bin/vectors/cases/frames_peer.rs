@@ -6,8 +6,8 @@ use tidings_protocol::{
     hello::PeerHello,
     id::Eid,
     peer_frame::{
-        Answer, Audit, AuditAnswer, Farewell, FetchUser, KeepAlive, PeerFrame, Statements,
-        StatementsTook, Took, User,
+        Answer, Audit, AuditAnswer, Farewell, FetchUser, Forward, KeepAlive, Offer, PeerFrame,
+        Statements, StatementsTook, Took, User, Wanted,
     },
     refusal::{Refusal, RefusalCode},
 };
@@ -15,10 +15,11 @@ use tidings_protocol::{
 use super::{
     Case,
     cast::{
-        accepted, bundle, delivered, descriptor, fill, head, ids, list_0, list_1, mark, name,
-        one_time, signed_list,
+        accepted, bundle, delivered, descriptor, fill, globex, head, ids, list_0, list_1, mark,
+        name, one_time, signed_list,
     },
     cbor,
+    custody::{origin, signed_consent},
     frames_client::{any_union, frame_cases},
 };
 
@@ -27,7 +28,7 @@ const RULE: &str = "peer_frame";
 type Sample = (&'static str, &'static str, PeerFrame);
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = [links(), envelopes(), users()]
+    let mut all: Vec<Case> = [links(), envelopes(), users(), custody()]
         .concat()
         .iter()
         .flat_map(|(reason, why, frame)| frame_cases(RULE, reason, why, frame))
@@ -96,6 +97,29 @@ fn envelopes() -> Vec<Sample> {
             "audit_answer",
             "One waits, one is unknown.",
             PeerFrame::AuditAnswer(AuditAnswer { waiting: vec![eid], unknown: vec![Eid(fill(1))] }),
+        ),
+    ]
+}
+
+fn custody() -> Vec<Sample> {
+    let (eid, _) = ids();
+    let destination = globex();
+    let wanted = |refusal, eids| PeerFrame::Wanted(Wanted { destination, refusal, eids });
+    let full = Refusal { code: RefusalCode::Quota, after_ms: Some(60_000) };
+    vec![
+        ("consent", "A custodian's half.", PeerFrame::Consent(signed_consent())),
+        (
+            "offer",
+            "Two envelopes for globex.",
+            PeerFrame::Offer(Offer { destination, eids: vec![eid, Eid(fill(1))] }),
+        ),
+        ("wanted", "One of them.", wanted(None, vec![eid])),
+        ("wanted_none", "All are held.", wanted(None, Vec::new())),
+        ("wanted_refused", "No room.", wanted(Some(full), Vec::new())),
+        (
+            "forward",
+            "An envelope with its origin.",
+            PeerFrame::Forward(Forward { head: head(), origin: origin() }),
         ),
     ]
 }

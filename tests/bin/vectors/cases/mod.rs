@@ -3,6 +3,7 @@
 mod cast;
 mod cbor;
 mod content;
+mod custody;
 mod descriptor;
 mod device_list;
 mod envelope;
@@ -115,6 +116,7 @@ pub(crate) fn all() -> Vec<Case> {
         frames_node::cases(),
         frames_peer::cases(),
         content::cases(),
+        custody::cases(),
     ]
     .concat()
 }
