@@ -80,8 +80,18 @@ fn held(item: &Value) -> String {
 }
 
 fn show_peers(answer: &Value) {
-    let head =
-        ["NODE", "LINK", "WAITING", "OLDEST", "HELD", "STATEMENTS", "FAILURES", "NEXT TRY", "SEEN"];
+    let head = [
+        "NODE",
+        "LINK",
+        "WAITING",
+        "OLDEST",
+        "HELD",
+        "CUSTODY",
+        "STATEMENTS",
+        "FAILURES",
+        "NEXT TRY",
+        "SEEN",
+    ];
     let row = |peer: &Value| {
         let link = if field(peer, "connected") == "true" { "up" } else { "down" };
         vec![
@@ -90,6 +100,7 @@ fn show_peers(answer: &Value) {
             field(peer, "waiting"),
             time(peer, "oldest_ms"),
             held(peer),
+            field(peer, "in_custody"),
             field(peer, "statements"),
             field(peer, "failures"),
             time(peer, "next_try_ms"),

@@ -271,6 +271,8 @@ fn peer(peer: &PeerStatus) -> Value {
         "waiting": peer.waiting,
         "oldest_ms": peer.oldest_ms,
         "statements": peer.statements,
+        "in_custody": peer.in_custody,
+        "consent_rows": peer.consent_rows,
         "failures": peer.failures,
         "next_try_ms": peer.next_try_ms,
         "seen_ms": peer.seen_ms,

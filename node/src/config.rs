@@ -10,9 +10,10 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use serde::Deserialize;
 use thiserror::Error;
+use tidings_core::settings::CustodyTerms;
 use tidings_protocol::address::{Address, Host};
 use tidings_protocol::id::NodeId;
-use tidings_protocol::limits::{DOMAINS_MAX, MULTIADDRS_MAX};
+use tidings_protocol::limits::{CUSTODIANS_MAX, DOMAINS_MAX, MESSAGE_LIFE_MS_MAX, MULTIADDRS_MAX};
 use toml::Spanned;
 
 use crate::peer_link::split_peer;
@@ -30,6 +31,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Domains that this node claims.
     pub domains: Vec<String>,
+    /// Nodes that hold what comes for this one while it is away.
+    pub custodians: Vec<NodeId>,
+    /// What this node is ready to hold for others.
+    pub custody: Vec<CustodyTerms>,
     /// Other nodes.
     pub peers: PeersConfig,
     /// Devices.
@@ -130,6 +135,8 @@ pub enum ConfigError {
 struct Written {
     data: Option<Spanned<String>>,
     domains: Option<Vec<Spanned<String>>>,
+    custodians: Option<Vec<Spanned<String>>>,
+    custody: Option<Vec<Spanned<String>>>,
     listen_peers: Option<Vec<Spanned<String>>>,
     announce: Option<Vec<Spanned<String>>>,
     bootstrap: Option<Vec<Spanned<String>>>,
@@ -182,6 +189,8 @@ impl Config {
             // Through its components: a folder that is not there yet cannot be made as `acme/.`.
             data: folder.join(data.get_ref()).components().collect(),
             domains: domains(&written).map_err(at)?,
+            custodians: custodians(&written).map_err(at)?,
+            custody: custody(&written).map_err(at)?,
             peers: peers(&written).map_err(at)?,
             clients: clients(&written, text, folder).map_err(at)?,
             listen_admin: socket(written.listen_admin.as_ref(), "127.0.0.1:7402").map_err(at)?,
@@ -217,6 +226,35 @@ fn domains(written: &Written) -> Result<Vec<String>, Wrong> {
         }
     };
     domains.iter().map(check).collect()
+}
+
+fn custodians(written: &Written) -> Result<Vec<NodeId>, Wrong> {
+    let named = written.custodians.as_deref().unwrap_or_default();
+    if let Some(extra) = named.get(CUSTODIANS_MAX) {
+        return Err(wrong(extra, format!("a node has at most {CUSTODIANS_MAX} custodians")));
+    }
+    let node = |text: &Spanned<String>| {
+        NodeId::parse(text.get_ref()).map_err(|error| wrong(text, error.to_string()))
+    };
+    named.iter().map(node).collect()
+}
+
+fn custody(written: &Written) -> Result<Vec<CustodyTerms>, Wrong> {
+    written.custody.iter().flatten().map(custody_terms).collect()
+}
+
+fn custody_terms(text: &Spanned<String>) -> Result<CustodyTerms, Wrong> {
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+    let why = "write it like \"<node id> 100000 1024 14\": envelopes, MiB, and days of 1 to 30";
+    let words: Vec<&str> = text.get_ref().split_whitespace().collect();
+    let [node, rows, mib, days] = words.as_slice() else { return Err(wrong(text, why)) };
+    let node = NodeId::parse(node).map_err(|error| wrong(text, error.to_string()))?;
+    let number = |word: &str, max: u64| {
+        word.parse().ok().filter(|n| (1..=max).contains(n)).ok_or_else(|| wrong(text, why))
+    };
+    let days = number(days, MESSAGE_LIFE_MS_MAX / DAY_MS)?;
+    let bytes = number(mib, 1 << 30)? << 20;
+    Ok(CustodyTerms { node, rows: number(rows, ROWS_MAX)?, bytes, life_ms: days * DAY_MS })
 }
 
 fn peers(written: &Written) -> Result<PeersConfig, Wrong> {

@@ -37,6 +37,8 @@ pub(crate) fn weight(event: &Event) -> usize {
         envelopes.first().map_or(0, |envelope| envelope.shared.len())
     } else if let Event::Peer { input: PeerInput::Deliver(envelope), .. } = event {
         envelope.shared.len()
+    } else if let Event::Peer { input: PeerInput::Forward(forward), .. } = event {
+        forward.0.shared.len()
     } else {
         0
     };

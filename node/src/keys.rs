@@ -191,7 +191,7 @@ fn create_keys(
     let operational = SecretKey::from_seed(&*key(OPERATIONAL)?);
     let sealing = key(SEALING)?;
     key(TRANSPORT)?;
-    let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
+    let wanted = Wanted { operational: &operational, sealing: &sealing, domains, custodians: &[] };
     write_delegation(data, &wanted.sign(&root, 0, now_ms))?;
     Ok(NodeId::of(&root.public()))
 }
@@ -201,7 +201,12 @@ fn create_keys(
 ///
 /// # Errors
 /// [`KeyError`], each with the next step.
-pub(crate) fn load(data: &Path, domains: &[String], now_ms: u64) -> Result<Keys, KeyError> {
+pub(crate) fn load(
+    data: &Path,
+    domains: &[String],
+    custodians: &[NodeId],
+    now_ms: u64,
+) -> Result<Keys, KeyError> {
     if let Some(mode) = open_folder(data) {
         warn!(
             mode = format!("{mode:o}"),
@@ -210,7 +215,7 @@ pub(crate) fn load(data: &Path, domains: &[String], now_ms: u64) -> Result<Keys,
         );
     }
     let Read { operational, sealing, transport, root, mut delegation, held } = read(data)?;
-    let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
+    let wanted = Wanted { operational: &operational, sealing: &sealing, domains, custodians };
     if let Some(why) = wanted.differs_from(&held, now_ms) {
         match root {
             Some(root) => {
@@ -248,9 +253,14 @@ pub struct Held {
 ///
 /// # Errors
 /// [`KeyError`], each with the next step.
-pub fn examine(data: &Path, domains: &[String], now_ms: u64) -> Result<Held, KeyError> {
+pub fn examine(
+    data: &Path,
+    domains: &[String],
+    custodians: &[NodeId],
+    now_ms: u64,
+) -> Result<Held, KeyError> {
     let Read { operational, sealing, root, held, .. } = read(data)?;
-    let wanted = Wanted { operational: &operational, sealing: &sealing, domains };
+    let wanted = Wanted { operational: &operational, sealing: &sealing, domains, custodians };
     let renew = wanted.differs_from(&held, now_ms);
     Ok(Held {
         node: held.node,
@@ -314,6 +324,7 @@ struct Wanted<'a> {
     operational: &'a SecretKey,
     sealing: &'a [u8; 32],
     domains: &'a [String],
+    custodians: &'a [NodeId],
 }
 
 impl Wanted<'_> {
@@ -330,6 +341,8 @@ impl Wanted<'_> {
             Some("is for another sealing key")
         } else if held.domains != self.domains {
             Some("names other domains than the configuration")
+        } else if held.custodians != self.custodians {
+            Some("names other custodians than the configuration")
         } else if held.not_after_ms <= now_ms + RENEW_BEFORE_MS {
             Some(RUNS_OUT)
         } else {
@@ -343,7 +356,7 @@ impl Wanted<'_> {
             serial: now_ms.max(serial_before + 1),
             operational: self.operational.public(),
             sealing: self.sealing_key(),
-            custodians: Vec::new(),
+            custodians: self.custodians.to_vec(),
             domains: self.domains.to_vec(),
             not_after_ms: now_ms + DELEGATION_LIFE_MS,
         };
@@ -458,7 +471,7 @@ mod tests {
     fn keys_that_were_made_are_read_back_and_never_made_twice() {
         let folder = tempfile::tempdir().unwrap();
         let node = create(folder.path(), &[], NOW).unwrap();
-        let keys = load(folder.path(), &[], NOW).unwrap();
+        let keys = load(folder.path(), &[], &[], NOW).unwrap();
         assert_eq!(keys.node, node);
         assert_eq!(keys.delegation.open(&node.root_key()).unwrap().serial, NOW);
         assert!(matches!(create(folder.path(), &[], NOW), Err(KeyError::Exists { .. })));
@@ -474,7 +487,7 @@ mod tests {
         create(folder.path(), &[], NOW).unwrap();
         let path = folder.path().join("operational.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = load(folder.path(), &[], NOW).unwrap_err();
+        let error = load(folder.path(), &[], &[], NOW).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 
@@ -484,10 +497,10 @@ mod tests {
         create(folder.path(), &[], NOW).unwrap();
         let path = folder.path().join("root.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(load(folder.path(), &[], NOW), Err(KeyError::Open { .. })));
+        assert!(matches!(load(folder.path(), &[], &[], NOW), Err(KeyError::Open { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "0123").unwrap();
-        assert!(matches!(load(folder.path(), &[], NOW), Err(KeyError::Damaged { .. })));
+        assert!(matches!(load(folder.path(), &[], &[], NOW), Err(KeyError::Damaged { .. })));
     }
 
     #[test]
@@ -527,7 +540,7 @@ mod tests {
         let foreign = create(other.path(), &[], NOW).unwrap();
         fs::copy(other.path().join("root.key"), folder.path().join("root.key")).unwrap();
         for domains in [vec![], vec!["acme.example".to_owned()]] {
-            let error = load(folder.path(), &domains, NOW).unwrap_err();
+            let error = load(folder.path(), &domains, &[], NOW).unwrap_err();
             assert!(matches!(error, KeyError::OtherNode { .. }), "{error}");
             assert!(error.to_string().contains(&node.to_text()), "{error}");
             assert!(error.to_string().contains(&foreign.to_text()), "{error}");
@@ -545,7 +558,7 @@ mod tests {
             assert_eq!(owner(folder.path()).unwrap(), None);
             assert_eq!(create(folder.path(), &[], NOW).unwrap(), node, "{gone}");
             assert_eq!(owner(folder.path()).unwrap(), Some(node));
-            assert_eq!(load(folder.path(), &[], NOW).unwrap().node, node);
+            assert_eq!(load(folder.path(), &[], &[], NOW).unwrap().node, node);
         }
         fs::remove_file(folder.path().join("delegation.cbor")).unwrap();
         fs::write(folder.path().join("node.redb"), "").unwrap();
@@ -566,14 +579,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = create(folder.path(), &[], NOW).unwrap();
         let domains = ["acme.example".to_owned()];
-        let keys = load(folder.path(), &domains, NOW).unwrap();
+        let keys = load(folder.path(), &domains, &[], NOW).unwrap();
         let renewed = keys.delegation.open(&node.root_key()).unwrap();
         assert_eq!((renewed.domains.as_slice(), renewed.serial), (domains.as_slice(), NOW + 1));
 
         fs::remove_file(folder.path().join("root.key")).unwrap();
-        assert!(matches!(load(folder.path(), &[], NOW), Err(KeyError::NeedsRoot { .. })));
+        assert!(matches!(load(folder.path(), &[], &[], NOW), Err(KeyError::NeedsRoot { .. })));
         let soon = NOW + DELEGATION_LIFE_MS - 1;
-        assert!(load(folder.path(), &domains, soon).is_ok(), "there is time left");
-        assert!(matches!(load(folder.path(), &domains, soon + 1), Err(KeyError::NeedsRoot { .. })));
+        assert!(load(folder.path(), &domains, &[], soon).is_ok(), "there is time left");
+        assert!(matches!(
+            load(folder.path(), &domains, &[], soon + 1),
+            Err(KeyError::NeedsRoot { .. })
+        ));
     }
 }

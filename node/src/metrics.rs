@@ -105,6 +105,7 @@ impl Metrics {
         let what = match observed {
             Observed::Accepted => "accepted",
             Observed::Stored => "stored",
+            Observed::Held => "held",
             Observed::Duplicate => "duplicate",
             Observed::Delivered { after_ms } => {
                 self.delivery.observe(seconds(after_ms));

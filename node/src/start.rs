@@ -173,7 +173,7 @@ pub struct Node {
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start(config: Config) -> Result<Node, StartError> {
-    let keys = keys::load(&config.data, &config.domains, clock::now_ms())?;
+    let keys = keys::load(&config.data, &config.domains, &config.custodians, clock::now_ms())?;
     raise_file_limit();
     let ballast = Ballast::beside(&store_path(&config.data), config.store.ballast_bytes);
     let mut store = open_store(&config.data, &config.store, &ballast)?;
@@ -381,6 +381,7 @@ fn settings(config: &Config, keys: &Keys) -> Settings {
     settings.device_rows_max = config.store.device_rows_max;
     settings.peer_rows_max = config.store.peer_rows_max;
     settings.disk_percent_max = config.store.disk_percent_max;
+    settings.custody.clone_from(&config.custody);
     for (node, peer, address) in &config.peers.pinned {
         let transport =
             Transport { peer_id: transport_bytes(*peer), multiaddrs: vec![address.to_string()] };

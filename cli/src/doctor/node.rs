@@ -68,7 +68,12 @@ pub(crate) async fn check(report: &mut Report, folder: &Path, trust: &Trust, wit
 }
 
 fn keys(report: &mut Report, config: &Config) -> Option<Held> {
-    let held = match examine::examine_keys(&config.data, &config.domains, clock::now_ms()) {
+    let held = match examine::examine_keys(
+        &config.data,
+        &config.domains,
+        &config.custodians,
+        clock::now_ms(),
+    ) {
         Ok(held) => held,
         Err(error) => {
             report.error("keys", error);

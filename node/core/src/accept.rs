@@ -2,6 +2,7 @@
 
 use tidings_protocol::{
     device_list::DeviceList,
+    id::Eid,
     limits,
     peer_frame::Answer,
     refusal::{Refusal, RefusalCode},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// How soon a peer should try again when there is no room: the expiry job runs each minute.
-const NO_ROOM_AFTER_MS: u64 = 60_000;
+pub(crate) const NO_ROOM_AFTER_MS: u64 = 60_000;
 
 impl Core {
     pub(crate) fn on_deliver(
@@ -30,10 +31,14 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let Some(node) = self.links.get(&link).and_then(|link| link.node) else { return Ok(()) };
-        let is_known = !self.is_sabotaged(Sabotage::NoNodeDedup)
-            && schema::get::<SeenRow>(txn, SEEN, envelope.eid.as_bytes())?.is_some();
-        if is_known {
+        if let Some(seen) = self.seen_row(&envelope.eid, txn)? {
             self.observe(Observed::Duplicate);
+            let number = self.peers.get(&node).map(|peer| peer.number);
+            let came_from = number.is_some_and(|number| seen.hops.contains(&number));
+            if envelope.head.header.origin == node && !came_from {
+                self.tell_ends(&node, &envelope.eid, &seen);
+                self.add_hop(&envelope.eid, seen, &node, txn)?;
+            }
             self.answer_peer(link, envelope, None, Vec::new());
             return Ok(());
         }
@@ -59,12 +64,20 @@ impl Core {
             self.answer_peer(link, envelope, Some(refusal), Vec::new());
             return Ok(());
         }
-        let lists = self.store_envelope(envelope, &Hop::Peer(node), txn)?;
+        let lists = self.store_envelope(envelope, &Hop::Peers(vec![node]), txn)?;
         self.answer_peer(link, envelope, None, lists);
         Ok(())
     }
 
-    fn answer_peer(
+    /// The row of an envelope that has come before.
+    pub(crate) fn seen_row(&self, eid: &Eid, txn: &dyn Txn) -> Result<Option<SeenRow>, StoreError> {
+        if self.is_sabotaged(Sabotage::NoNodeDedup) {
+            return Ok(None);
+        }
+        schema::get::<SeenRow>(txn, SEEN, eid.as_bytes())
+    }
+
+    pub(crate) fn answer_peer(
         &mut self,
         link: LinkId,
         envelope: &PreparedEnvelope,

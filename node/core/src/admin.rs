@@ -1,6 +1,6 @@
 //! What an administrator asks, and the answers. Changes nothing but invites.
 
-use tidings_protocol::id::NodeId;
+use tidings_protocol::{custody::Consent, id::NodeId, signed::Signed};
 use tidings_store::{StoreError, Txn};
 
 use crate::{
@@ -65,6 +65,8 @@ impl Core {
                 waiting: peer.waiting(),
                 oldest_ms: oldest.map(|row| row.accepted_ms),
                 statements: peer.statements,
+                in_custody: peer.held,
+                consent_rows: self.consent_rows(node, txn)?,
                 failures: peer.retry.failures,
                 next_try_ms: peer.retry.next_ms.filter(|_| peer.link.is_none()),
                 seen_ms: (peer.seen_ms > 0).then_some(peer.seen_ms),
@@ -73,6 +75,15 @@ impl Core {
             });
         }
         Ok(statuses)
+    }
+
+    /// What a custodian of ours consents to hold, in envelopes.
+    fn consent_rows(&self, node: &NodeId, txn: &dyn Txn) -> Result<Option<u64>, StoreError> {
+        if !self.custodians.contains(node) {
+            return Ok(None);
+        }
+        let consent: Option<Signed<Consent>> = schema::get(txn, schema::CONSENTS, node.as_bytes())?;
+        Ok(Some(consent.and_then(|consent| consent.peek().ok()).map_or(0, |consent| consent.rows)))
     }
 
     fn queue_items(

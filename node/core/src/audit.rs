@@ -129,9 +129,10 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
-        let is_sabotaged = self.is_sabotaged(Sabotage::NoAudit);
+        let (never, trusts) =
+            (self.is_sabotaged(Sabotage::NoAudit), self.is_sabotaged(Sabotage::TrustCustodians));
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-        if is_sabotaged {
+        if never || (trusts && peer.entrusted.is_some()) {
             peer.audits = Audits::default();
             return Ok(());
         }
@@ -201,7 +202,7 @@ impl Core {
         }
     }
 
-    /// A peer asks what became of its envelopes. Only their origin may ask.
+    /// A peer asks what became of its envelopes. Only their origin may ask, and who handed them over.
     pub(crate) fn on_audit(
         &mut self,
         link: LinkId,
@@ -210,35 +211,46 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let mut answer = AuditAnswer { waiting: Vec::new(), unknown: Vec::new() };
+        let number = self.peers.get(node).map(|peer| peer.number);
         for eid in eids.iter().take(limits::AUDIT_EIDS_MAX) {
             let seen = schema::get::<SeenRow>(txn, SEEN, eid.as_bytes())?
-                .filter(|seen| self.numbers.get(&seen.hop) == Some(node));
-            let Some(seen) = seen else {
+                .filter(|seen| number.is_some_and(|n| seen.origin == n || seen.hops.contains(&n)));
+            let Some(mut seen) = seen else {
                 answer.unknown.push(*eid);
                 continue;
             };
             if seen.copies.iter().any(|copy| copy.done.is_none()) {
                 answer.waiting.push(*eid);
             }
-            for copy in seen.copies {
-                let Some(ended) = copy.done else { continue };
-                match ended.proof {
-                    Some(proof) => self.put_statement(node, proof),
-                    None => {
-                        let statement = Statement {
-                            claim: ended.claim,
-                            eid: *eid,
-                            copy: Some(copy.copy),
-                            at_ms: ended.at_ms,
-                            reason: ended.reason,
-                            until_ms: None,
-                        };
-                        self.batch.for_peer.entry(*node).or_default().push(statement);
-                    }
-                }
+            self.tell_ends(node, eid, &seen);
+            // What came through a custodian goes back to its origin, too, from now on.
+            if let Some(number) = number.filter(|number| !seen.hops.contains(number)) {
+                seen.hops.push(number);
+                schema::put(txn, SEEN, eid.as_bytes(), &seen)?;
             }
         }
         self.tell_peer(link, PeerFrame::AuditAnswer(answer));
         Ok(())
+    }
+
+    /// Sends a peer once more what became of the copies that have ended.
+    pub(crate) fn tell_ends(&mut self, node: &NodeId, eid: &Eid, seen: &SeenRow) {
+        for copy in &seen.copies {
+            let Some(ended) = &copy.done else { continue };
+            match &ended.proof {
+                Some(proof) => self.put_statement(node, proof.clone()),
+                None => {
+                    let statement = Statement {
+                        claim: ended.claim,
+                        eid: *eid,
+                        copy: Some(copy.copy),
+                        at_ms: ended.at_ms,
+                        reason: ended.reason,
+                        until_ms: None,
+                    };
+                    self.batch.for_peer.entry(*node).or_default().push(statement);
+                }
+            }
+        }
     }
 }

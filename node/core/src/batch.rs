@@ -183,7 +183,7 @@ impl Core {
     }
 
     /// Signs statements as one tree; `None` for none.
-    fn sign(&mut self, statements: &[Statement]) -> Option<Proof> {
+    pub(crate) fn sign(&mut self, statements: &[Statement]) -> Option<Proof> {
         if statements.is_empty() {
             return None;
         }

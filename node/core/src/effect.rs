@@ -80,6 +80,8 @@ pub enum Observed {
     Accepted,
     /// An envelope for an own device is on disk, from a peer or from here.
     Stored,
+    /// An envelope for an absent node is on disk, as its custodian's.
+    Held,
     /// The same envelope once more.
     Duplicate,
     /// A device has a copy; ms since it was stored here.
@@ -144,6 +146,10 @@ pub struct PeerStatus {
     pub oldest_ms: Option<u64>,
     /// Statements that wait for it.
     pub statements: u64,
+    /// Envelopes of other nodes that are held for it here, as its custodian's.
+    pub in_custody: u64,
+    /// What it consents to hold for this node, in envelopes; absent when it is no custodian of ours.
+    pub consent_rows: Option<u64>,
     /// Attempts that failed in a row.
     pub failures: u32,
     /// When the next attempt is due, in Unix ms.

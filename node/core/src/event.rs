@@ -4,13 +4,15 @@
 use bytes::Bytes;
 use tidings_protocol::{
     client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys},
+    custody::{CheckedOrigin, Consent},
     descriptor::{CheckedDescriptor, Descriptor},
     device_list::CheckedList,
     envelope::EnvelopeHead,
     hello::{ClientHello, Mark, PeerHello},
     id::{CopyId, Eid, NodeId, SubmitId},
     peer_frame::{Answer, FetchUser, User},
-    refusal::RefusalCode,
+    refusal::{Refusal, RefusalCode},
+    signed::Signed,
     statement::Checked,
 };
 
@@ -225,6 +227,26 @@ pub enum PeerInput {
         /// A mark of the peer's store.
         mark: Mark,
     },
+    /// The peer consents to be our custodian, or no longer.
+    Consent(Signed<Consent>),
+    /// The peer would hand these to us, for an absent node.
+    Offer {
+        /// The absent node.
+        destination: NodeId,
+        /// The envelopes.
+        eids: Vec<Eid>,
+    },
+    /// What of our offer the peer would take.
+    Wanted {
+        /// The absent node.
+        destination: NodeId,
+        /// Why it takes no more.
+        refusal: Option<Refusal>,
+        /// The envelopes.
+        eids: Vec<Eid>,
+    },
+    /// An envelope through a custodian, with the proof of its origin, if that holds.
+    Forward(Box<(PreparedEnvelope, Option<CheckedOrigin>)>),
     /// The peer ends the link.
     Farewell {
         /// Why.

@@ -108,11 +108,14 @@ impl Core {
         if row.expires_ms > self.now_ms {
             return Ok(false);
         }
-        let hop = Hop::Device(row.account);
-        for copy in row.copies.iter().filter(|copy| copy.done.is_none()) {
-            self.state_own(&hop, Claim::Failed, *eid, Some(copy.copy), Some(Reason::Expired));
+        // A custodian's time ends without a word: the origin has its own copy, and its own clock.
+        if let Some(account) = row.account {
+            let hop = Hop::Device(account);
+            for copy in row.copies.iter().filter(|copy| copy.done.is_none()) {
+                self.state_own(&hop, Claim::Failed, *eid, Some(copy.copy), Some(Reason::Expired));
+            }
+            self.bury(*eid, row.peer, Reason::Expired, txn)?;
         }
-        self.bury(*eid, row.peer, Reason::Expired, txn)?;
         self.drop_out(eid, txn)?;
         Ok(true)
     }

@@ -34,12 +34,12 @@ use crate::{
 const INLINE_BYTES_MAX: usize = 2_048;
 
 /// Where an envelope came from, and so where its statements go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Hop {
     /// A device of this account here.
     Device(AccountId),
-    /// Another node.
-    Peer(NodeId),
+    /// Other nodes: the origin, or custodians that brought it.
+    Peers(Vec<NodeId>),
 }
 
 impl Core {
@@ -131,13 +131,20 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let header = &envelope.head.header;
-        let (number, account) = match hop {
-            Hop::Device(account) => (0, Some(*account)),
-            Hop::Peer(node) => (self.peer_number(node, txn)?, None),
+        let (nodes, account) = match hop {
+            Hop::Device(account) => (&[][..], Some(*account)),
+            Hop::Peers(nodes) => (nodes.as_slice(), None),
         };
+        let origin = match account {
+            Some(_) => 0,
+            None => self.peer_number(&header.origin, txn)?,
+        };
+        let hops =
+            nodes.iter().map(|node| self.peer_number(node, txn)).collect::<Result<_, _>>()?;
         let row = SeenRow {
             lsn,
-            hop: number,
+            origin,
+            hops,
             account,
             stored_ms: self.now_ms,
             expires_ms: header.expires_ms,
@@ -218,7 +225,11 @@ impl Core {
             Hop::Device(account) => {
                 self.batch.for_account.entry(*account).or_default().push(statement);
             }
-            Hop::Peer(node) => self.batch.for_peer.entry(*node).or_default().push(statement),
+            Hop::Peers(nodes) => {
+                for node in nodes {
+                    self.batch.for_peer.entry(*node).or_default().push(statement.clone());
+                }
+            }
         }
     }
 
@@ -305,7 +316,11 @@ impl Core {
     pub(crate) fn send_back(&mut self, seen: &SeenRow, proof: Proof) -> Result<(), StoreError> {
         match self.hop_of(seen)? {
             Hop::Device(account) => self.put_note(account, proof),
-            Hop::Peer(node) => self.put_statement(&node, proof),
+            Hop::Peers(nodes) => {
+                for node in nodes {
+                    self.put_statement(&node, proof.clone());
+                }
+            }
         }
         Ok(())
     }
@@ -384,11 +399,12 @@ impl Core {
     }
 
     pub(crate) fn hop_of(&self, seen: &SeenRow) -> Result<Hop, StoreError> {
-        match (seen.account, self.numbers.get(&seen.hop)) {
-            (Some(account), _) => Ok(Hop::Device(account)),
-            (None, Some(node)) => Ok(Hop::Peer(*node)),
-            (None, None) => Err(StoreError::corrupt("an envelope from a peer without a number")),
+        if let Some(account) = seen.account {
+            return Ok(Hop::Device(account));
         }
+        let unknown = || StoreError::corrupt("an envelope from a peer without a number");
+        let node = |number| self.numbers.get(number).copied().ok_or_else(unknown);
+        seen.hops.iter().map(node).collect::<Result<_, _>>().map(Hop::Peers)
     }
 }
 

@@ -11,7 +11,7 @@ use tidings_protocol::{
     frame::Frame,
     hello::PeerHello,
     limits,
-    peer_frame::PeerFrame,
+    peer_frame::{Forward, Offer, PeerFrame, Wanted},
     refusal::RefusalCode,
     statement::Checked,
 };
@@ -138,6 +138,20 @@ fn peer_input(header: PeerFrame, frame: &Frame, now_ms: u64) -> Result<PeerInput
         }
         PeerFrame::FetchUser(fetch) => PeerInput::FetchUser(fetch),
         PeerFrame::User(user) => PeerInput::User(Box::new(user)),
+        PeerFrame::Consent(consent) => PeerInput::Consent(consent),
+        PeerFrame::Offer(offer) if offer.eids.len() > limits::OFFER_EIDS_MAX => {
+            return Err(MALFORMED);
+        }
+        PeerFrame::Offer(Offer { destination, eids }) => PeerInput::Offer { destination, eids },
+        PeerFrame::Wanted(Wanted { destination, refusal, eids }) => {
+            PeerInput::Wanted { destination, refusal, eids }
+        }
+        PeerFrame::Forward(Forward { head, origin }) => {
+            let envelope = prepare(head, frame, &shared_hash(&frame.body))?;
+            // One that does not hold is answered, so that those beside it still count.
+            let checked = origin.check(&envelope.head.header.origin, &envelope.eid).ok();
+            PeerInput::Forward(Box::new((envelope, checked)))
+        }
         PeerFrame::KeepAlive(alive) => PeerInput::KeepAlive { mark: alive.mark },
         PeerFrame::Farewell(farewell) => PeerInput::Farewell { code: farewell.refusal.code },
     })

@@ -3,6 +3,7 @@
 
 use tidings_protocol::{
     bundle::Bundle,
+    custody::Consent,
     device_list::DeviceList,
     id::{AccountId, DeviceId, Eid, NodeId, SubmitId},
     shape::{Shape, Shaped},
@@ -100,6 +101,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<OneTimeRow>(schema::ONE_TIME, &[DEVICE, PREKEY]),
     rows::<InviteRow>(schema::INVITES, &[INVITE]),
     rows::<PeerRow>(schema::PEERS, &[NODE]),
+    rows::<Signed<Consent>>(schema::CONSENTS, &[NODE]),
     rows::<OutboxRow>(schema::OUTBOX, &[PEER, LSN]),
     rows::<OutRow>(schema::OUT, &[EID]),
     rows::<SubmitRow>(schema::SUBMITS, &[DEVICE, SUBMIT]),

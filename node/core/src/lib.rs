@@ -11,11 +11,14 @@ mod admin;
 mod allowance;
 mod audit;
 mod batch;
+mod custody;
 mod descriptor;
+mod dial;
 pub mod effect;
 pub mod event;
 mod expiry;
 mod fetch;
+mod handing;
 mod inbox;
 pub mod ingress;
 pub mod layout;
@@ -53,6 +56,7 @@ use crate::{
     effect::{Effect, Observed},
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
+    handing::Handings,
     peer::{Link, Peer},
     session::Session,
     settings::{Sabotage, Settings},
@@ -100,6 +104,9 @@ pub struct Core {
     peers: BTreeMap<NodeId, Peer>,
     numbers: BTreeMap<u32, NodeId>,
     fetches: Fetches,
+    /// Who holds envelopes for this node while it is away.
+    custodians: Vec<NodeId>,
+    handings: Handings,
     own: OwnDescriptor,
     timers: Timers,
     batch: Batch,
@@ -152,6 +159,8 @@ impl Core {
             peers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             fetches: Fetches::default(),
+            custodians: delegation.custodians,
+            handings: Handings::default(),
             own: OwnDescriptor::default(),
             timers: Timers::starting_at(now_ms),
             batch: Batch::default(),

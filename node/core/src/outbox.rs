@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use tidings_protocol::{
+    custody::Origin,
     envelope::EnvelopeHead,
     id::{Eid, NodeId},
     limits,
-    peer_frame::{Answer, PeerFrame},
+    peer_frame::{Answer, Forward, PeerFrame},
 };
 use tidings_store::{StoreError, Txn};
 
@@ -34,6 +35,8 @@ pub(crate) struct Fresh {
     pub(crate) head: EnvelopeHead,
     pub(crate) head_bytes: usize,
     pub(crate) shared: Bytes,
+    /// Whose it is, when another node handed it over.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Peer {
@@ -54,7 +57,7 @@ impl Peer {
     }
 
     /// A row is sent, or not worth it any more. True when that is new.
-    fn pass(&mut self, lsn: u64) -> bool {
+    pub(crate) fn pass(&mut self, lsn: u64) -> bool {
         if lsn < self.passed {
             return false;
         }
@@ -85,7 +88,7 @@ impl Peer {
         self.resend.values().copied().chain(paused).min()
     }
 
-    fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         if self.inflight.weight() >= limits::PEER_WINDOW_BYTES {
             return 0;
         }
@@ -115,7 +118,7 @@ impl Core {
     pub(crate) fn pump_peer(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
         if self.peers.get(node).is_none_or(|peer| peer.link.is_none()) {
             self.reach(node);
-            return Ok(());
+            return self.pump_custody(node, txn);
         }
         self.pump_statements(node, txn)?;
         self.send_again(node, txn)?;
@@ -167,15 +170,16 @@ impl Core {
     }
 
     fn send_row(&mut self, node: &NodeId, lsn: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let OutboxRow { eid, head, shared } = schema::decode(bytes)?;
+        let OutboxRow { eid, head, shared, origin } = schema::decode(bytes)?;
         let head_bytes = head.len();
         let head = schema::decode(&head)?;
-        self.send_envelope(node, Fresh { lsn, eid, head, head_bytes, shared });
+        let origin = origin.map(|origin| schema::decode(&origin)).transpose()?;
+        self.send_envelope(node, Fresh { lsn, eid, head, head_bytes, shared, origin });
         Ok(())
     }
 
     fn send_envelope(&mut self, node: &NodeId, envelope: Fresh) {
-        let Fresh { lsn, eid, head, head_bytes, shared } = envelope;
+        let Fresh { lsn, eid, head, head_bytes, shared, origin } = envelope;
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link else { return };
         if peer.pass(lsn) {
@@ -185,13 +189,16 @@ impl Core {
             return;
         }
         let at_ms = self.now_ms;
-        peer.inflight.insert(eid, Sent { lsn, at_ms }, head_bytes + shared.len());
+        peer.inflight.insert(eid, Sent { lsn, at_ms, absent: None }, head_bytes + shared.len());
         peer.patience.sent(at_ms);
         if lsn > peer.sent {
             peer.sent = lsn;
             self.batch.peer_rows.insert(*node);
         }
-        let frame = PeerFrame::Deliver(head);
+        let frame = match origin {
+            None => PeerFrame::Deliver(head),
+            Some(origin) => PeerFrame::Forward(Forward { head, origin }),
+        };
         self.effects.push_back(Effect::ToPeer { link, frame, body: shared });
     }
 
@@ -231,8 +238,14 @@ impl Core {
         let now_ms = self.now_ms;
         for answer in answers {
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-            let Some(Sent { lsn, .. }) = peer.inflight.remove(&answer.eid) else { continue };
+            let Some(Sent { lsn, absent, .. }) = peer.inflight.remove(&answer.eid) else {
+                continue;
+            };
             peer.retry.answered();
+            if let Some(absent) = absent {
+                self.on_forwarded(node, &absent, lsn, answer.refusal.as_ref());
+                continue;
+            }
             match answer.refusal {
                 Some(refusal) if refusal.code.may_retry() => {
                     let after_ms = refusal.after_ms.unwrap_or(RESEND_AFTER_MS).max(1);
@@ -254,8 +267,9 @@ impl Core {
                 self.drop_out(&answer.eid, txn)?;
             } else if !answer.lists.is_empty()
                 && let Some(row) = schema::get::<OutRow>(txn, OUT, answer.eid.as_bytes())?
+                && let Some(account) = row.account
             {
-                self.tell_newer_lists(&row.account, answer.lists, txn)?;
+                self.tell_newer_lists(&account, answer.lists, txn)?;
             }
         }
         self.batch.peers.insert(*node);
@@ -265,12 +279,19 @@ impl Core {
     /// Ends the duty for an envelope: every copy is final.
     pub(crate) fn drop_out(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<(), StoreError> {
         let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { return Ok(()) };
+        let key = peer_key(row.peer, row.lsn);
+        let is_held = row.account.is_none();
+        let held: Option<OutboxRow> = if is_held { schema::get(txn, OUTBOX, &key)? } else { None };
         txn.delete(OUT, eid.as_bytes())?;
-        txn.delete(OUTBOX, &peer_key(row.peer, row.lsn))?;
+        txn.delete(OUTBOX, &key)?;
         if let Some(node) = self.numbers.get(&row.peer).copied()
             && let Some(peer) = self.peers.get_mut(&node)
         {
             peer.drop_row(row.lsn);
+            if let Some(held) = held {
+                peer.held = peer.held.saturating_sub(1);
+                peer.held_bytes = peer.held_bytes.saturating_sub(held.bytes());
+            }
             peer.inflight.remove(eid);
             self.batch.peer_rows.insert(node);
             self.batch.peers.insert(node);

@@ -73,7 +73,11 @@ mod tests {
 
     impl Peer {
         fn is_sent(&mut self, name: u8, at_ms: u64) {
-            self.inflight.insert(Eid([name; 24]), Sent { lsn: name.into(), at_ms }, 1);
+            self.inflight.insert(
+                Eid([name; 24]),
+                Sent { lsn: name.into(), at_ms, absent: None },
+                1,
+            );
             self.patience.sent(at_ms);
         }
     }

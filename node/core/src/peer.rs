@@ -1,11 +1,11 @@
-//! Other nodes: numbers, links, hellos, dialling. What travels over a link is in `outbox.rs`,
-//! `accept.rs`, `statements.rs`, `audit.rs` and `fetch.rs`.
+//! Other nodes: numbers, links, hellos. How links come about is in `dial.rs`; what travels over them in
+//! `outbox.rs`, `accept.rs`, `statements.rs`, `audit.rs`, `fetch.rs`, `handing.rs` and `custody.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tidings_protocol::{
-    descriptor::{CheckedDescriptor, Descriptor, NodeState, Transport},
+    descriptor::{CheckedDescriptor, Descriptor},
     hello::{Mark, PeerHello},
     id::{Eid, NodeId},
     limits,
@@ -26,11 +26,6 @@ use crate::{
     schema::{self, PEERS, PeerRow},
     window::Window,
 };
-
-/// How long an attempt to reach a peer may take.
-const DIAL_MS_MAX: u64 = 20_000;
-/// A peer with traffic within this time is dialled when the node starts: ten minutes.
-const RECENT_MS: u64 = 10 * 60 * 1000;
 
 /// A link as the core knows it.
 #[derive(Debug)]
@@ -53,6 +48,8 @@ pub(crate) struct Sent {
     /// Its place in the outbox.
     pub(crate) lsn: u64,
     pub(crate) at_ms: u64,
+    /// The node in whose outbox that is, when it was sent to a custodian.
+    pub(crate) absent: Option<NodeId>,
 }
 
 /// Another node: what its row says, and what may be forgotten.
@@ -68,12 +65,19 @@ pub(crate) struct Peer {
     /// Rows of the outbox from `passed` on.
     pub(crate) unsent: u64,
     pub(crate) statements: u64,
+    /// Rows of the outbox that other nodes handed over, and their bytes.
+    pub(crate) held: u64,
+    pub(crate) held_bytes: u64,
     /// One above the highest row that was sent, or was not worth sending any more.
     pub(crate) passed: u64,
     /// Rows below that which the peer does not hold, as far as is known: not answered, refused for
     /// now, or lost there. After a start none, until the first link audits. No more than what may
     /// be in flight or wait to be sent again.
     pub(crate) owed: BTreeSet<u64>,
+    /// Lowest row that custodians hold since the last link.
+    pub(crate) entrusted: Option<u64>,
+    /// It has said that it stops.
+    pub(crate) is_leaving: bool,
     /// The greeted link.
     pub(crate) link: Option<LinkId>,
     pub(crate) retry: Retry,
@@ -109,12 +113,15 @@ impl Peer {
             sent: self.sent,
             seen_ms: self.seen_ms,
             queued: self.queued,
-            unsent: self.unsent,
+            // After a start what lies above `sent` counts as not passed.
+            unsent: self.unsent + self.owed.range(self.sent + 1..).count() as u64,
             statements: self.statements,
+            held: self.held,
+            held_bytes: self.held_bytes,
         }
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.queued > 0 || self.statements > 0
     }
 
@@ -123,7 +130,8 @@ impl Peer {
         self.link = None;
         self.fall_behind();
         // Also what was to be sent again later: forgotten here, nobody would come back to it.
-        let unanswered = self.inflight.values().map(|sent| sent.lsn);
+        let own = self.inflight.values().filter(|sent| sent.absent.is_none());
+        let unanswered = own.map(|sent| sent.lsn);
         let oldest = unanswered.chain(self.resend.keys().copied()).min();
         self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
         self.inflight.clear();
@@ -159,14 +167,22 @@ impl Core {
                 unsent: row.unsent,
                 passed: row.sent + 1,
                 statements: row.statements,
+                held: row.held,
+                held_bytes: row.held_bytes,
                 cursor: row.sent + 1,
                 ..Peer::default()
             };
             self.numbers.insert(row.number, node);
             self.peers.insert(node, peer);
         }
-        for (node, _) in self.settings.pinned.clone() {
-            self.peer_number(&node, txn)?;
+        let pinned = self.settings.pinned.iter().map(|(node, _)| *node);
+        let custody = self.settings.custody.iter().map(|terms| terms.node);
+        let named: Vec<NodeId> =
+            pinned.chain(custody).chain(self.custodians.iter().copied()).collect();
+        for node in named {
+            if node != self.node {
+                self.peer_number(&node, txn)?;
+            }
         }
         Ok(())
     }
@@ -251,6 +267,9 @@ impl Core {
             return;
         };
         peer.unlink();
+        self.restart_offers(&node);
+        self.batch.peers.insert(node);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
         if is_mutual {
             // A link that worked and broke is tried again soon, not at once: both sides would.
             peer.retry.next_ms = Some(now_ms + 250);
@@ -271,30 +290,6 @@ impl Core {
             known.is_mutual = false;
         }
         self.refuse_peer(link, RefusalCode::Busy);
-    }
-
-    /// A link that broke before its greeting was an attempt that failed.
-    fn on_ungreeted_closed(&mut self, transport: &[u8]) {
-        let dialled = self
-            .peers
-            .iter()
-            .find(|(_, peer)| {
-                peer.retry.dialing_until_ms.is_some()
-                    && peer.descriptor.as_ref().is_some_and(|(_, d)| d.has_transport(transport))
-            })
-            .map(|(node, _)| *node);
-        if let Some(node) = dialled {
-            self.on_dial_failed(&node);
-        }
-    }
-
-    /// Peers to which there is something to say, or that will have something to say to us: called once
-    /// we can greet.
-    pub(crate) fn wake_wanted(&mut self) {
-        let is_recent = |peer: &Peer| self.now_ms.saturating_sub(peer.seen_ms) < RECENT_MS;
-        let wanted = self.peers.iter().filter(|(node, peer)| self.wants(node) || is_recent(peer));
-        let wanted: Vec<NodeId> = wanted.map(|(node, _)| *node).collect();
-        self.batch.peers.extend(wanted);
     }
 
     /// Ends a link with a reason.
@@ -352,7 +347,22 @@ impl Core {
                 self.note_peer_mark(&node, mark);
                 Ok(())
             }
-            (Some(_), PeerInput::Farewell { .. }) => {
+            (Some(node), PeerInput::Consent(consent)) => self.on_consent(&node, &consent, txn),
+            (Some(node), PeerInput::Offer { destination, eids }) => {
+                self.on_offer(link, &node, destination, &eids, txn)
+            }
+            (Some(node), PeerInput::Wanted { destination, refusal, eids }) => {
+                self.on_wanted(&node, &destination, refusal.as_ref(), &eids);
+                Ok(())
+            }
+            (Some(_), PeerInput::Forward(forward)) => {
+                let (envelope, origin) = *forward;
+                self.on_forward(link, &envelope, origin.as_ref(), txn)
+            }
+            (Some(node), PeerInput::Farewell { code }) => {
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.is_leaving = code == RefusalCode::Draining;
+                }
                 self.effects.push_back(Effect::ClosePeer { link });
                 self.on_peer_closed(link);
                 Ok(())
@@ -414,8 +424,12 @@ impl Core {
                 self.observe(Observed::OtherRolledBack);
             }
         }
+        self.handing_linked(&node);
         self.batch.peer_rows.insert(node);
         self.batch.peers.insert(node);
+        if let Some(frame) = self.tell_consent(&node) {
+            self.tell_peer(link, frame);
+        }
         self.send_fetches(&node);
         Ok(())
     }
@@ -438,79 +452,6 @@ impl Core {
             peer.descriptor = Some(found);
             self.batch.peer_rows.insert(*node);
         }
-    }
-
-    pub(crate) fn on_found(
-        &mut self,
-        node: &NodeId,
-        descriptors: Vec<(Descriptor, CheckedDescriptor)>,
-        txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
-        self.on_own_addresses(descriptors.iter().map(|(_, checked)| checked), txn)?;
-        for found in descriptors.into_iter().filter(|(_, checked)| checked.node() == *node) {
-            self.learn(node, found);
-        }
-        let is_waiting = self
-            .peers
-            .get(node)
-            .is_some_and(|peer| peer.link.is_none() && peer.retry.dialing_until_ms.is_some());
-        if is_waiting {
-            match self.transports_of(node) {
-                Some(transports) => {
-                    self.effects.push_back(Effect::Dial { node: *node, transports });
-                }
-                None => self.on_dial_failed(node),
-            }
-        }
-        Ok(())
-    }
-
-    fn transports_of(&self, node: &NodeId) -> Option<Vec<Transport>> {
-        let pinned = self.settings.pinned.iter().find(|(known, _)| known == node);
-        let mut transports = pinned.map(|(_, t)| t.clone()).unwrap_or_default();
-        if let Some((_, checked)) = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref()) {
-            transports.extend(checked.addresses.transports.iter().cloned());
-        }
-        (!transports.is_empty()).then_some(transports)
-    }
-
-    /// Tries to reach a peer, unless that is under way or not yet due.
-    pub(crate) fn reach(&mut self, node: &NodeId) {
-        let now_ms = self.now_ms;
-        let transports = self.transports_of(node);
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        let is_under_way = peer.retry.dialing_until_ms.is_some_and(|until| until > now_ms);
-        let is_due = peer.retry.next_ms.is_none_or(|next| next <= now_ms);
-        let is_retired = peer
-            .descriptor
-            .as_ref()
-            .is_some_and(|(_, known)| known.addresses.state == NodeState::Retired);
-        // Without a descriptor of our own we could not greet; `on_listening` comes back to this.
-        let is_mute = self.draining || self.own.current().is_none();
-        if peer.link.is_some() || is_under_way || !is_due || is_retired || is_mute {
-            return;
-        }
-        peer.retry.dialing_until_ms = Some(now_ms + DIAL_MS_MAX);
-        peer.retry.next_ms = Some(now_ms + DIAL_MS_MAX);
-        // After a failure the node may have moved: ask the DHT first, then dial what is newest.
-        match transports {
-            Some(transports) if peer.retry.failures % 2 == 0 => {
-                self.effects.push_back(Effect::Dial { node: *node, transports });
-            }
-            Some(_) | None => self.effects.push_back(Effect::Lookup { node: *node }),
-        }
-    }
-
-    pub(crate) fn on_dial_failed(&mut self, node: &NodeId) {
-        let chance = u32::from_be_bytes(self.random());
-        let now_ms = self.now_ms;
-        if let Some(peer) = self.peers.get_mut(node)
-            && peer.link.is_none()
-        {
-            let silent_ms = now_ms.saturating_sub(peer.seen_ms);
-            peer.retry.failed(now_ms, silent_ms, chance);
-        }
-        self.fetches.hurry(node, now_ms);
     }
 
     /// Keeps links alive, ends those on which too little is heard, and dials what is due.
@@ -558,11 +499,6 @@ impl Core {
                 self.reach(&node);
             }
         }
-    }
-
-    /// True when there is something to say to a peer.
-    pub(crate) fn wants(&self, node: &NodeId) -> bool {
-        self.fetches.wants(node) || self.peers.get(node).is_some_and(Peer::is_wanted)
     }
 
     /// When the peers next need a tick.

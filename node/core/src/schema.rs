@@ -8,6 +8,7 @@ use tidings_protocol::{
     address::UserName,
     bundle::{Bundle, OneTimePrekey},
     codec,
+    custody::Origin,
     descriptor::Descriptor,
     device_list::DeviceList,
     envelope::EnvelopeHead,
@@ -41,6 +42,8 @@ pub const ONE_TIME: Table = Table::new("one_time");
 pub const INVITES: Table = Table::new("invites");
 /// node id → [`PeerRow`].
 pub const PEERS: Table = Table::new("peers");
+/// node id → signed consent: custodians that hold envelopes for this node.
+pub const CONSENTS: Table = Table::new("consents");
 /// peer ‖ lsn → [`OutboxRow`]: envelopes that are not final, in order, bodies included.
 pub const OUTBOX: Table = Table::new("outbox");
 /// eid → [`OutRow`]: where in the outbox, and which copies are final.
@@ -68,8 +71,9 @@ pub const DEAD: Table = Table::new("dead");
 pub static SCHEMA: Schema = Schema {
     version: 1,
     tables: &[
-        META, OWNER, ACCOUNTS, LISTS, DEVICES, REPLACED, BUNDLES, ONE_TIME, INVITES, PEERS, OUTBOX,
-        OUT, SUBMITS, BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY, DEAD,
+        META, OWNER, ACCOUNTS, LISTS, DEVICES, REPLACED, BUNDLES, ONE_TIME, INVITES, PEERS,
+        CONSENTS, OUTBOX, OUT, SUBMITS, BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY,
+        DEAD,
     ],
     migrations: &[],
 };
@@ -199,6 +203,10 @@ row! {
         unsent: u64,
         /// Rows of statements that are for it.
         statements: u64,
+        /// Rows of the outbox that other nodes handed over, as its custodian's.
+        held: u64,
+        /// Their bytes.
+        held_bytes: u64,
     }
 }
 row! {
@@ -210,6 +218,8 @@ row! {
         head: Bytes as EnvelopeHead,
         /// The shared body.
         shared: Bytes,
+        /// Whose it is, when another node handed it over.
+        origin: Option<Bytes> as Origin,
     }
 }
 row! {
@@ -230,11 +240,13 @@ row! {
         peer: u32,
         /// Where in the outbox.
         lsn: u64,
-        /// Whose it is: statements go to all devices of this account.
-        account: AccountId,
+        /// The node that handed it over; 0 for an own device.
+        hop: u32,
+        /// Whose it is, when it came from an own device: statements go to all devices of the account.
+        account: Option<AccountId>,
         /// When it was accepted, in Unix ms.
         accepted_ms: u64,
-        /// When it expires, in Unix ms.
+        /// When it expires, in Unix ms; or when a custodian no longer holds it.
         expires_ms: u64,
         /// Its copies.
         copies: Vec<OutCopy>,
@@ -300,8 +312,10 @@ row! {
     pub struct SeenRow {
         /// Where its body is.
         lsn: u64,
-        /// The node that it came from; 0 for an own device.
-        hop: u32,
+        /// The node whose it is; 0 for an own device's.
+        origin: u32,
+        /// The nodes that get its statements: those that it came from, and its origin once that asks.
+        hops: Vec<u32>,
         /// Whose it is, when it came from an own device.
         account: Option<AccountId>,
         /// When it was stored, in Unix ms.

@@ -16,6 +16,8 @@ pub struct Settings {
     pub delegation: Signed<Delegation>,
     /// How to reach some nodes without the DHT.
     pub pinned: Vec<(NodeId, Vec<Transport>)>,
+    /// For whom this node is a custodian.
+    pub custody: Vec<CustodyTerms>,
     /// Copies that may wait for one device: over it, senders are told to come back.
     pub device_rows_max: u64,
     /// Envelopes that may wait for one peer.
@@ -36,6 +38,7 @@ impl Settings {
             operational,
             delegation,
             pinned: Vec::new(),
+            custody: Vec::new(),
             device_rows_max: 100_000,
             peer_rows_max: 5_000_000,
             disk_percent_max: 95,
@@ -43,6 +46,19 @@ impl Settings {
             sabotage: None,
         }
     }
+}
+
+/// What this node is ready to hold for another one that is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustodyTerms {
+    /// The other node.
+    pub node: NodeId,
+    /// Envelopes at a time.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long, in ms after an envelope was made.
+    pub life_ms: u64,
 }
 
 /// One way to break the contract. Each must be caught by the simulator.
@@ -74,6 +90,16 @@ pub enum Sabotage {
     TakeFromTheFuture,
     /// A full disk does not close the door.
     TakeWhenFull,
+    /// A custodian states custody of what it does not keep.
+    ForgetCustody,
+    /// The sender's node drops its copy when a custodian has it.
+    DropCopyOnCustody,
+    /// The sender's node does not ask the destination for what custodians held.
+    TrustCustodians,
+    /// Envelopes are taken in the name of nodes that have not sent them.
+    TakeAnyOrigin,
+    /// A custodian keeps what was delivered.
+    KeepCustody,
     /// Administrators are told who has an account.
     NameAccounts,
 }

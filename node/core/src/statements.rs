@@ -79,11 +79,19 @@ impl Core {
         if !is_news {
             return Ok(());
         }
-        if row.copies.iter().all(|copy| copy.done.is_some()) {
+        let is_dropped =
+            statement.claim == Claim::Custody && self.is_sabotaged(Sabotage::DropCopyOnCustody);
+        if row.account.is_none() && self.is_sabotaged(Sabotage::KeepCustody) {
+            return self.pass_back(&row, proof);
+        }
+        if is_dropped || row.copies.iter().all(|copy| copy.done.is_some()) {
             self.drop_out(&statement.eid, txn)?;
         } else if statement.claim.is_terminal() {
             schema::put(txn, OUT, statement.eid.as_bytes(), &row)?;
         }
+        let Some(account) = row.account else {
+            return self.pass_back(&row, proof);
+        };
         match statement.claim {
             Claim::Delivered => {
                 let after_ms = self.now_ms.saturating_sub(row.accepted_ms);
@@ -96,13 +104,23 @@ impl Core {
         if statement.claim == Claim::Closed {
             Ok(())
         } else {
-            self.put_note(row.account, proof.clone());
+            self.put_note(account, proof.clone());
             Ok(())
         }
     }
 
-    /// True when the signer may say this of that envelope: the device about its own copy, the
-    /// destination node about the envelope; nobody else about anything.
+    /// What we hold for others: its statement goes back to where it came from.
+    fn pass_back(&mut self, row: &OutRow, proof: &Proof) -> Result<(), StoreError> {
+        let Some(hop) = self.numbers.get(&row.hop).copied() else {
+            return Err(StoreError::corrupt("an envelope from a peer without a number"));
+        };
+        self.put_statement(&hop, proof.clone());
+        Ok(())
+    }
+
+    /// True when the signer may say this of that envelope, whoever brings it: the device about its own
+    /// copy, the destination node about the envelope, a custodian of that node that it holds it;
+    /// nobody else about anything.
     fn may_claim(
         &self,
         node: &NodeId,
@@ -110,9 +128,7 @@ impl Core {
         statement: &Statement,
         row: &OutRow,
     ) -> bool {
-        if self.numbers.get(&row.peer) != Some(node) {
-            return false;
-        }
+        let Some(destination) = self.numbers.get(&row.peer) else { return false };
         match statement.claim {
             Claim::Delivered | Claim::Undecryptable => {
                 let device = root.signer.device();
@@ -120,13 +136,20 @@ impl Core {
                     .iter()
                     .any(|copy| Some(copy.copy) == statement.copy && copy.device == device)
             }
-            Claim::AtDest | Claim::Failed | Claim::Closed => {
-                let key = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref());
-                root.signer.node == Some(*node)
-                    && key.is_some_and(|(_, d)| d.delegation.operational == root.signer.key)
+            Claim::AtDest | Claim::Failed | Claim::Closed => self.is_signed_by(destination, root),
+            Claim::Custody => {
+                row.account.is_some()
+                    && self.custodians_of(destination).contains(node)
+                    && self.is_signed_by(node, root)
             }
-            Claim::Accepted | Claim::Custody | Claim::Read => false,
+            Claim::Accepted | Claim::Read => false,
         }
+    }
+
+    fn is_signed_by(&self, node: &NodeId, root: &BatchRoot) -> bool {
+        let known = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref());
+        root.signer.node == Some(*node)
+            && known.is_some_and(|(_, d)| d.delegation.operational == root.signer.key)
     }
 
     /// Sends statements that wait for a peer.

@@ -150,8 +150,12 @@ impl Core {
         let lsn = self.next_lsn(txn);
         let head = codec::encode(&envelope.head);
         let head_bytes = head.len();
-        let row =
-            OutboxRow { eid: envelope.eid, head: head.into(), shared: envelope.shared.clone() };
+        let row = OutboxRow {
+            eid: envelope.eid,
+            head: head.into(),
+            shared: envelope.shared.clone(),
+            origin: None,
+        };
         schema::put(txn, OUTBOX, &peer_key(peer, lsn), &row)?;
         let devices: Vec<Option<DeviceId>> =
             envelope.head.targets.iter().map(tidings_protocol::envelope::Target::device).collect();
@@ -165,7 +169,8 @@ impl Core {
         let row = OutRow {
             peer,
             lsn,
-            account,
+            hop: 0,
+            account: Some(account),
             accepted_ms: self.now_ms,
             expires_ms: header.expires_ms,
             copies,
@@ -181,6 +186,7 @@ impl Core {
             head: envelope.head.clone(),
             head_bytes,
             shared: envelope.shared.clone(),
+            origin: None,
         };
         self.note_queued(&destination, fresh);
         Ok(())

@@ -38,6 +38,7 @@ impl Core {
         self.tick_descriptor(txn)?;
         self.tick_fetches(txn)?;
         self.tick_peers(txn);
+        self.tick_handings();
         self.tally.step(self.now_ms, txn)?;
         let due: Vec<NodeId> = self
             .peers
@@ -66,6 +67,7 @@ impl Core {
             self.own.deadline(),
             self.fetches.deadline(),
             self.peers_deadline(),
+            self.handings_deadline(),
             self.tally.deadline(),
         ]
         .into_iter()

@@ -121,6 +121,12 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
             let count: usize = checked.iter().map(|checked| checked.statements.len()).sum();
             assert!(count <= limits::STATEMENTS_PER_FRAME_MAX);
         }
+        PeerInput::Offer { eids, .. } => assert!(eids.len() <= limits::OFFER_EIDS_MAX),
+        PeerInput::Forward(forward) => {
+            let (envelope, origin) = *forward;
+            let origin = origin.map(|origin| origin.delegation.node);
+            assert!(origin.is_none_or(|node| node == envelope.head.header.origin));
+        }
         PeerInput::Audit { eids } => assert!(eids.len() <= limits::AUDIT_EIDS_MAX),
         PeerInput::Took { .. }
         | PeerInput::StatementsTook { .. }
@@ -128,6 +134,8 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
         | PeerInput::FetchUser(_)
         | PeerInput::User(_)
         | PeerInput::KeepAlive { .. }
+        | PeerInput::Consent(_)
+        | PeerInput::Wanted { .. }
         | PeerInput::Farewell { .. } => {}
     }
 }

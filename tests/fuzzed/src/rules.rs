@@ -159,6 +159,7 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
             }
         }
         PeerFrame::Deliver(head) => assert!(head.check(0).is_ok()),
+        PeerFrame::Forward(forward) => assert!(forward.head.check(0).is_ok()),
         PeerFrame::Statements(statements) => {
             for proof in &statements.proofs {
                 proof.check().expect("a statement is a proof");
@@ -170,6 +171,9 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
         | PeerFrame::AuditAnswer(_)
         | PeerFrame::FetchUser(_)
         | PeerFrame::User(_)
+        | PeerFrame::Consent(_)
+        | PeerFrame::Offer(_)
+        | PeerFrame::Wanted(_)
         | PeerFrame::KeepAlive(_)
         | PeerFrame::Farewell(_) => {}
     }

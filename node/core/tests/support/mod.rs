@@ -51,6 +51,11 @@ pub(crate) struct Node {
 
 /// A node's id and settings, from a seed.
 pub(crate) fn identity(seed: u8) -> (NodeId, Settings) {
+    identity_with(seed, Vec::new())
+}
+
+/// The same, with custodians.
+pub(crate) fn identity_with(seed: u8, custodians: Vec<NodeId>) -> (NodeId, Settings) {
     let root = SecretKey::from_seed(&[seed; 32]);
     let operational = SecretKey::from_seed(&[seed + 1; 32]);
     let id = NodeId::of(&root.public());
@@ -59,7 +64,7 @@ pub(crate) fn identity(seed: u8) -> (NodeId, Settings) {
         serial: 1,
         operational: operational.public(),
         sealing: X25519Key([0; 32]),
-        custodians: Vec::new(),
+        custodians,
         domains: Vec::new(),
         not_after_ms: NOW_MS * 2,
     };
@@ -72,7 +77,16 @@ impl Node {
     }
 
     pub(crate) fn open_at(seed: u8, disk: &MemDisk, boot: u8, now_ms: u64) -> Self {
-        let (id, settings) = identity(seed);
+        Self::open_as(seed, identity(seed), disk, boot, now_ms)
+    }
+
+    pub(crate) fn open_as(
+        seed: u8,
+        (id, settings): (NodeId, Settings),
+        disk: &MemDisk,
+        boot: u8,
+        now_ms: u64,
+    ) -> Self {
         let opening =
             Opening { boot: tidings_store::BootId([boot; 16]), incarnation: u64::from(seed) };
         let mut store = MemStore::open(disk, SCHEMA, opening).unwrap();

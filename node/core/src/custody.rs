@@ -1,0 +1,347 @@
+//! Holding envelopes for nodes that are away, as their custodian; and taking what our own custodians
+//! held for us. How a sender's node hands over is in `handing.rs`, how what is held goes on in
+//! `outbox.rs`: as everything else that is owed to a peer.
+
+use tidings_protocol::{
+    codec,
+    custody::{CheckedOrigin, Consent},
+    envelope::Target,
+    id::{Eid, NodeId},
+    limits,
+    peer_frame::{PeerFrame, Wanted},
+    refusal::{Refusal, RefusalCode},
+    signed::Signed,
+    statement::{Claim, Statement},
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    accept::NO_ROOM_AFTER_MS,
+    effect::Observed,
+    event::{LinkId, PreparedEnvelope},
+    inbox::Hop,
+    schema::{
+        self, CONSENTS, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SEEN, SeenRow,
+        expiry_key, peer_key,
+    },
+    settings::{CustodyTerms, Sabotage},
+    space::Asker,
+};
+
+impl Core {
+    /// A link to a peer is up: if one half of an agreement with it stands, it is told ours.
+    pub(crate) fn tell_consent(&self, node: &NodeId) -> Option<PeerFrame> {
+        let is_named = self.custodians_of(node).contains(&self.node);
+        let terms = self.custody_terms(node);
+        if terms.is_none() && !is_named {
+            return None;
+        }
+        let consent = Consent {
+            custodian: self.node,
+            node: *node,
+            issued_ms: self.now_ms,
+            rows: terms.map_or(0, |terms| terms.rows),
+            bytes: terms.map_or(0, |terms| terms.bytes),
+            life_ms: terms.map_or(0, |terms| terms.life_ms),
+        };
+        Some(PeerFrame::Consent(Signed::new(&consent, &self.settings.operational)))
+    }
+
+    /// A custodian of ours says what it is ready to hold.
+    pub(crate) fn on_consent(
+        &mut self,
+        node: &NodeId,
+        signed: &Signed<Consent>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let descriptor = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref());
+        // Before the signature: only those whom we appointed cost us one.
+        let Some((_, known)) = descriptor.filter(|_| self.custodians.contains(node)) else {
+            return Ok(());
+        };
+        let Ok(consent) = signed.open(&known.delegation.operational) else {
+            self.observe(Observed::BadStatement);
+            return Ok(());
+        };
+        let held: Option<Signed<Consent>> = schema::get(txn, CONSENTS, node.as_bytes())?;
+        let held_ms = held.and_then(|held| held.peek().ok()).map_or(0, |held| held.issued_ms);
+        let is_ours = consent.custodian == *node && consent.node == self.node;
+        if !is_ours || consent.issued_ms < held_ms {
+            return Ok(());
+        }
+        schema::put(txn, CONSENTS, node.as_bytes(), signed)
+    }
+
+    /// What this node is ready to hold for another one.
+    fn custody_terms(&self, node: &NodeId) -> Option<CustodyTerms> {
+        self.settings.custody.iter().find(|terms| terms.node == *node).copied()
+    }
+
+    /// The terms of the agreement with an absent node, or why nothing is held for it.
+    fn agreement(&mut self, absent: &NodeId) -> Result<CustodyTerms, RefusalCode> {
+        let terms = self.custody_terms(absent).ok_or(RefusalCode::Refused)?;
+        let is_known = self.peers.get(absent).is_some_and(|peer| peer.descriptor.is_some());
+        if !is_known {
+            self.reach(absent);
+            return Err(RefusalCode::Unreachable);
+        }
+        if !self.custodians_of(absent).contains(&self.node) {
+            return Err(RefusalCode::Refused);
+        }
+        if self.draining {
+            return Err(RefusalCode::Draining);
+        }
+        if self.has_no_room_for(Asker::Peer) {
+            return Err(RefusalCode::Quota);
+        }
+        Ok(terms)
+    }
+
+    /// A sender's node asks what we would take for an absent node.
+    pub(crate) fn on_offer(
+        &mut self,
+        link: LinkId,
+        node: &NodeId,
+        destination: NodeId,
+        eids: &[Eid],
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let mut wanted = Wanted { destination, refusal: None, eids: Vec::new() };
+        match self.agreement(&destination) {
+            Err(code) => wanted.refusal = Some(later(code)),
+            Ok(terms) => {
+                let held = self.peers.get(&destination).map_or(0, |peer| peer.held);
+                let room = usize::try_from(terms.rows.saturating_sub(held)).unwrap_or(usize::MAX);
+                for eid in eids {
+                    if self.holds(node, eid, txn)? {
+                        continue;
+                    }
+                    if wanted.eids.len() < room {
+                        wanted.eids.push(*eid);
+                    } else {
+                        wanted.refusal = Some(later(RefusalCode::Quota));
+                    }
+                }
+            }
+        }
+        self.tell_peer(link, PeerFrame::Wanted(wanted));
+        Ok(())
+    }
+
+    /// True when this very node has handed the envelope to us, and we have it.
+    fn holds(&self, node: &NodeId, eid: &Eid, txn: &dyn Txn) -> Result<bool, StoreError> {
+        let row = schema::get::<OutRow>(txn, OUT, eid.as_bytes())?;
+        Ok(row.is_some_and(|row| self.numbers.get(&row.hop) == Some(node)))
+    }
+
+    /// An envelope that goes through a custodian: to us, or on to us.
+    pub(crate) fn on_forward(
+        &mut self,
+        link: LinkId,
+        envelope: &PreparedEnvelope,
+        origin: Option<&CheckedOrigin>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(node) = self.links.get(&link).and_then(|link| link.node) else { return Ok(()) };
+        let header = &envelope.head.header;
+        let origin = origin.filter(|origin| self.is_current(&header.origin, origin));
+        let code = if origin.is_none() && !self.is_sabotaged(Sabotage::TakeAnyOrigin) {
+            Some(RefusalCode::NotAuthorised)
+        } else if header.expires_ms <= self.now_ms {
+            Some(RefusalCode::Expired)
+        } else if self.is_from_the_future(header.created_ms) {
+            Some(RefusalCode::Busy)
+        } else {
+            None
+        };
+        match (code, origin) {
+            (Some(code), _) => self.refuse_forward(link, envelope, code),
+            (None, _) if header.destination == self.node => {
+                self.take_from_custodian(link, &node, envelope, txn)
+            }
+            (None, Some(origin)) => self.take_custody(link, &node, envelope, origin, txn),
+            (None, None) => self.refuse_forward(link, envelope, RefusalCode::NotAuthorised),
+        }
+    }
+
+    /// False when the origin had appointed another key before it accepted, as far as we know.
+    fn is_current(&self, node: &NodeId, origin: &CheckedOrigin) -> bool {
+        let known = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref());
+        known.is_none_or(|(_, known)| {
+            known.delegation.serial <= origin.delegation.serial
+                || origin.accepted_ms < known.delegation.serial
+        })
+    }
+
+    fn refuse_forward(
+        &mut self,
+        link: LinkId,
+        envelope: &PreparedEnvelope,
+        code: RefusalCode,
+    ) -> Result<(), StoreError> {
+        self.observe(Observed::Refused(code));
+        self.answer_peer(link, envelope, Some(later(code)), Vec::new());
+        Ok(())
+    }
+
+    /// One of our custodians hands over what it held.
+    fn take_from_custodian(
+        &mut self,
+        link: LinkId,
+        custodian: &NodeId,
+        envelope: &PreparedEnvelope,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        if !self.custodians.contains(custodian) {
+            return self.refuse_forward(link, envelope, RefusalCode::NotAuthorised);
+        }
+        if let Some(seen) = self.seen_row(&envelope.eid, txn)? {
+            self.observe(Observed::Duplicate);
+            // It would not ask if it knew: so it can let go at once.
+            self.tell_ends(custodian, &envelope.eid, &seen);
+            self.add_hop(&envelope.eid, seen, custodian, txn)?;
+            self.answer_peer(link, envelope, None, Vec::new());
+            return Ok(());
+        }
+        if self.draining {
+            return self.refuse_forward(link, envelope, RefusalCode::Draining);
+        }
+        if self.has_no_room_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
+            return self.refuse_forward(link, envelope, RefusalCode::Quota);
+        }
+        self.store_envelope(envelope, &Hop::Peers(vec![*custodian]), txn)?;
+        self.answer_peer(link, envelope, None, Vec::new());
+        Ok(())
+    }
+
+    /// An envelope came once more, by another way: its statements go there too, from now on.
+    pub(crate) fn add_hop(
+        &mut self,
+        eid: &Eid,
+        mut seen: SeenRow,
+        node: &NodeId,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let number = self.peer_number(node, txn)?;
+        if seen.account.is_some() || seen.hops.contains(&number) {
+            return Ok(());
+        }
+        seen.hops.push(number);
+        schema::put(txn, SEEN, eid.as_bytes(), &seen)
+    }
+
+    /// The origin hands over an envelope for a node that is away.
+    fn take_custody(
+        &mut self,
+        link: LinkId,
+        node: &NodeId,
+        envelope: &PreparedEnvelope,
+        origin: &CheckedOrigin,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let header = &envelope.head.header;
+        let absent = header.destination;
+        if header.origin != *node {
+            return self.refuse_forward(link, envelope, RefusalCode::NotAuthorised);
+        }
+        if let Some(row) = schema::get::<OutRow>(txn, OUT, envelope.eid.as_bytes())? {
+            if self.numbers.get(&row.hop) != Some(node) {
+                return self.refuse_forward(link, envelope, RefusalCode::Conflict);
+            }
+            self.observe(Observed::Duplicate);
+            self.answer_peer(link, envelope, None, Vec::new());
+            return Ok(());
+        }
+        let terms = match self.agreement(&absent) {
+            Ok(terms) => terms,
+            Err(code) => return self.refuse_forward(link, envelope, code),
+        };
+        let until_ms = header.expires_ms.min(header.created_ms.saturating_add(terms.life_ms));
+        if until_ms <= self.now_ms {
+            return self.refuse_forward(link, envelope, RefusalCode::Expired);
+        }
+        let row = OutboxRow {
+            eid: envelope.eid,
+            head: codec::encode(&envelope.head).into(),
+            shared: envelope.shared.clone(),
+            origin: Some(codec::encode(&origin.origin).into()),
+        };
+        let held = self.peers.get(&absent).map_or((0, 0), |peer| (peer.held, peer.held_bytes));
+        if held.0 >= terms.rows || held.1 + row.bytes() > terms.bytes {
+            return self.refuse_forward(link, envelope, RefusalCode::Quota);
+        }
+        self.keep_for(&absent, node, envelope, &row, until_ms, txn)?;
+        let statement = Statement {
+            claim: Claim::Custody,
+            eid: envelope.eid,
+            copy: None,
+            at_ms: self.now_ms,
+            reason: None,
+            until_ms: Some(until_ms),
+        };
+        self.batch.for_peer.entry(*node).or_default().push(statement);
+        self.observe(Observed::Held);
+        self.answer_peer(link, envelope, None, Vec::new());
+        Ok(())
+    }
+
+    fn keep_for(
+        &mut self,
+        absent: &NodeId,
+        from: &NodeId,
+        envelope: &PreparedEnvelope,
+        row: &OutboxRow,
+        until_ms: u64,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        if self.is_sabotaged(Sabotage::ForgetCustody) {
+            return Ok(());
+        }
+        let (peer, hop) = (self.peer_number(absent, txn)?, self.peer_number(from, txn)?);
+        let lsn = self.next_lsn(txn);
+        schema::put(txn, OUTBOX, &peer_key(peer, lsn), row)?;
+        let devices = envelope.head.targets.iter().map(Target::device);
+        let copies = envelope
+            .copies
+            .iter()
+            .zip(devices)
+            .map(|(copy, device)| OutCopy { copy: *copy, device, done: None })
+            .collect();
+        let out = OutRow {
+            peer,
+            lsn,
+            hop,
+            account: None,
+            accepted_ms: self.now_ms,
+            expires_ms: until_ms,
+            copies,
+        };
+        schema::put(txn, OUT, envelope.eid.as_bytes(), &out)?;
+        if until_ms - envelope.head.header.created_ms < limits::MESSAGE_LIFE_MS_MAX {
+            txn.put(EXPIRY, &expiry_key(until_ms, ExpiryKind::Out, &envelope.eid), &[])?;
+        }
+        if let Some(peer) = self.peers.get_mut(absent) {
+            peer.queued += 1;
+            peer.unsent += 1;
+            peer.held += 1;
+            peer.held_bytes += row.bytes();
+            peer.fall_behind();
+        }
+        self.batch.peer_rows.insert(*absent);
+        self.batch.peers.insert(*absent);
+        Ok(())
+    }
+}
+
+impl OutboxRow {
+    /// Its size, as quotas count it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let origin = self.origin.as_ref().map_or(0, bytes::Bytes::len);
+        (self.head.len() + self.shared.len() + origin) as u64
+    }
+}
+
+fn later(code: RefusalCode) -> Refusal {
+    Refusal { code, after_ms: code.may_retry().then_some(NO_ROOM_AFTER_MS) }
+}

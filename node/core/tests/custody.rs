@@ -1,0 +1,192 @@
+//! globex is away, and initech holds for it what alice at acme writes to bob: three real cores on
+//! memory stores, carried by hand. Liars, time and the real clients are the simulator's.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests"
+)]
+#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
+
+mod support;
+
+use tidings_core::{
+    effect::{AdminReply, PeerStatus},
+    event::{AdminCommand, AdminToken, Event, LinkId, PeerInput},
+    settings::CustodyTerms,
+};
+use tidings_protocol::{
+    client_frame::NodeFrame,
+    codec,
+    id::{Eid, NodeId},
+    limits,
+    peer_frame::PeerFrame,
+    refusal::RefusalCode,
+    statement::Claim,
+};
+use tidings_store::MemDisk;
+
+use support::{NOW_MS, Node, Phone, connect, identity, identity_with, settle};
+
+const ACME: u8 = 10;
+const GLOBEX: u8 = 20;
+const INITECH: u8 = 50;
+
+struct Three {
+    acme: Node,
+    globex: Node,
+    initech: Node,
+    alice: Phone,
+    bob: Phone,
+}
+
+fn terms(rows: u64) -> CustodyTerms {
+    let (node, _) = identity(GLOBEX);
+    CustodyTerms { node, rows, bytes: 1 << 20, life_ms: limits::MESSAGE_LIFE_MS_MAX }
+}
+
+/// initech has these terms for globex, and globex names it if `named`. Everybody has met globex.
+fn three(terms: Option<CustodyTerms>, named: bool) -> Three {
+    let (initech_id, mut settings) = identity(INITECH);
+    settings.custody = terms.into_iter().collect();
+    let custodians = if named { vec![initech_id] } else { Vec::new() };
+    let at = |seed, identity| Node::open_as(seed, identity, &MemDisk::new(), 1, NOW_MS);
+    let mut initech = at(INITECH, (initech_id, settings));
+    let mut globex = at(GLOBEX, identity_with(GLOBEX, custodians));
+    let mut acme = at(ACME, identity(ACME));
+    let alice = Phone::join(&mut acme, "alice", 30);
+    let bob = Phone::join(&mut globex, "bob", 40);
+    for (seed, node) in [(INITECH, &mut initech), (ACME, &mut acme)] {
+        connect(node, seed, &mut globex, GLOBEX);
+        part(node, &mut globex);
+    }
+    Three { acme, globex, initech, alice, bob }
+}
+
+/// The link between two nodes is gone.
+fn part(one: &mut Node, other: &mut Node) {
+    for node in [one, other] {
+        node.give([Event::PeerClosed { link: LinkId(1) }]);
+        node.to_peer.clear();
+    }
+}
+
+/// Three attempts in vain.
+fn fail_to_reach(node: &mut Node, absent: NodeId) {
+    for _ in 0..3 {
+        node.give([Event::DialFailed { node: absent }]);
+    }
+    node.to_peer.clear();
+}
+
+fn peer(node: &mut Node, about: NodeId) -> PeerStatus {
+    node.give([Event::Admin { token: AdminToken(1), command: AdminCommand::Peers }]);
+    let Some(AdminReply::Peers(peers)) = node.replies.pop() else { panic!("no peers") };
+    peers.into_iter().find(|peer| peer.node == about).expect("a peer")
+}
+
+impl Three {
+    /// alice writes so many messages, which acme cannot hand to globex.
+    fn write(&mut self, count: u64) {
+        let Self { acme, globex, alice, bob, .. } = self;
+        for number in 1..=count {
+            let head = bob.envelope(acme.id, globex.id, number);
+            alice.submit(acme, head, number);
+            assert!(matches!(acme.next(alice.conn).0, NodeFrame::Accepted(_)));
+        }
+        fail_to_reach(acme, globex.id);
+    }
+
+    fn held(&mut self) -> u64 {
+        let globex = self.globex.id;
+        peer(&mut self.initech, globex).in_custody
+    }
+}
+
+#[test]
+fn a_custodian_holds_hands_over_once_and_lets_go() {
+    let mut three = three(Some(terms(100)), true);
+    assert_eq!(peer(&mut three.globex, three.initech.id).consent_rows, Some(100));
+    three.write(3);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    assert_eq!(three.held(), 3);
+    assert_eq!(three.alice.notes(&mut three.acme), [Claim::Custody; 3]);
+    part(&mut three.acme, &mut three.initech);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    assert_eq!(three.bob.receive_numbers(&mut three.globex), [1, 2, 3]);
+    settle(&mut three.initech, &mut three.globex);
+    assert_eq!(three.held(), 0, "the device has signed for all of it");
+    part(&mut three.initech, &mut three.globex);
+    connect(&mut three.initech, INITECH, &mut three.acme, ACME);
+    assert_eq!(three.alice.notes(&mut three.acme), [Claim::Delivered; 3]);
+    part(&mut three.initech, &mut three.acme);
+    connect(&mut three.acme, ACME, &mut three.globex, GLOBEX);
+    assert_eq!(three.bob.receive(&mut three.globex), 0, "nothing comes twice");
+    assert_eq!(peer(&mut three.acme, three.globex.id).queued, 0);
+}
+
+#[test]
+fn what_a_custodian_has_brought_is_asked_for_and_not_sent_again() {
+    let mut three = three(Some(terms(100)), true);
+    three.write(2);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    part(&mut three.acme, &mut three.initech);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    part(&mut three.initech, &mut three.globex);
+    connect(&mut three.acme, ACME, &mut three.globex, GLOBEX);
+    assert_eq!(peer(&mut three.acme, three.globex.id).waiting, 0);
+    assert_eq!(three.bob.receive_numbers(&mut three.globex), [1, 2]);
+    // The way back through initech is shut: the audit after a minute finds the shorter one.
+    three.acme.wait(61_000);
+    three.globex.now_ms = three.acme.now_ms;
+    settle(&mut three.acme, &mut three.globex);
+    assert_eq!(three.alice.notes(&mut three.acme)[2..], [Claim::Delivered; 2]);
+    assert_eq!(peer(&mut three.acme, three.globex.id).queued, 0);
+}
+
+#[test]
+fn a_custodian_that_drops_what_it_took_costs_a_minute() {
+    let mut three = three(Some(terms(100)), true);
+    three.write(2);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    part(&mut three.acme, &mut three.initech);
+    connect(&mut three.acme, ACME, &mut three.globex, GLOBEX);
+    assert_eq!(three.bob.receive(&mut three.globex), 0, "acme takes them for held");
+    three.acme.wait(61_000);
+    settle(&mut three.acme, &mut three.globex);
+    assert_eq!(three.bob.receive_numbers(&mut three.globex), [1, 2]);
+}
+
+#[test]
+fn only_so_much_is_held_as_was_agreed() {
+    let mut three = three(Some(terms(2)), true);
+    three.write(5);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    assert_eq!(three.held(), 2);
+    part(&mut three.acme, &mut three.initech);
+    connect(&mut three.acme, ACME, &mut three.globex, GLOBEX);
+    assert_eq!(three.bob.receive_numbers(&mut three.globex), [3, 4, 5], "the others go at once");
+}
+
+#[test]
+fn nothing_is_held_without_both_halves_of_the_agreement() {
+    for (terms, named) in [(None, true), (Some(terms(9)), false)] {
+        let mut three = three(terms, named);
+        three.write(1);
+        connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+        assert_eq!(three.held(), 0, "{terms:?} {named}");
+    }
+    let mut three = three(None, true);
+    assert_eq!(peer(&mut three.globex, three.initech.id).consent_rows, Some(0), "it is told");
+    three.write(1);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    let (destination, eids) = (three.globex.id, vec![Eid([1; 24])]);
+    let input = PeerInput::Offer { destination, eids };
+    three.initech.give([Event::Peer { link: LinkId(1), input }]);
+    let frame = three.initech.to_peer.pop_front().expect("an answer");
+    let frame: PeerFrame = codec::decode(&frame.header).unwrap();
+    let PeerFrame::Wanted(wanted) = frame else { panic!("another frame") };
+    assert_eq!(wanted.refusal.map(|refusal| refusal.code), Some(RefusalCode::Refused));
+}
