@@ -210,3 +210,28 @@ fn broken_go_on_after_failed_commit_is_seen() {
 fn broken_name_accounts_is_seen() {
     check_broken_by("name_accounts", 20, "I34");
 }
+
+#[test]
+fn broken_forget_custody_is_seen() {
+    check_broken_by("forget_custody", 100, "I1");
+}
+
+#[test]
+fn broken_drop_copy_on_custody_is_seen() {
+    check_broken_by("drop_copy_on_custody", 100, "I17");
+}
+
+#[test]
+fn broken_trust_custodians_is_seen() {
+    check_broken("trust_custodians", 300);
+}
+
+#[test]
+fn broken_take_any_origin_is_seen() {
+    check_broken_by("take_any_origin", 200, "I5");
+}
+
+#[test]
+fn broken_keep_custody_is_seen() {
+    check_broken("keep_custody", 100);
+}

@@ -25,6 +25,15 @@ pub enum FaultAction {
     Disk(Machine, CommitFault),
     /// A node is told to end, and ends a little later.
     Drain(usize),
+    /// A node loses power and stays away for so long, in ms.
+    Absence {
+        /// The node.
+        node: usize,
+        /// How long.
+        for_ms: u64,
+    },
+    /// The first two nodes never meet again.
+    Sever,
     /// A drained node ends, if it has not ended since.
     End {
         /// The node.
@@ -93,6 +102,7 @@ impl World {
             let fault = FaultAction::Drain(self.fault_chance.index(self.nodes.len()));
             self.plan_fault(safety_ms, fault);
         }
+        self.plan_absences();
         let mut linked = None;
         for _ in 0..self.options.restores {
             linked = self.plan_restore(linked);
@@ -115,6 +125,39 @@ impl World {
             let offset_ms = Some(if self.fault_chance.happens(500) { off_ms } else { -off_ms });
             let right = FaultAction::Clock { node, offset_ms: None };
             self.plan_span(FaultAction::Clock { node, offset_ms }, right);
+        }
+    }
+
+    /// Nodes that go away for long, and two that lose each other after they have met.
+    fn plan_absences(&mut self) {
+        let safety_ms = self.options.safety_ms;
+        for _ in 0..self.options.node_absences {
+            let node = self.fault_chance.index(self.nodes.len());
+            let for_ms = self.fault_chance.between(30_000, safety_ms);
+            self.plan_fault(safety_ms, FaultAction::Absence { node, for_ms });
+        }
+        if self.options.severed {
+            let in_ms = self.fault_chance.between(safety_ms / 4, safety_ms / 2);
+            self.schedule.plan(in_ms, Action::Fault(FaultAction::Sever));
+        }
+    }
+
+    fn sever(&mut self) {
+        let (one, other) = (Machine::Node(0), Machine::Node(1));
+        self.net.severed.extend([(one, other), (other, one)]);
+        for (link, side) in self.net.links_of(one) {
+            if self.net.links[&link].ends[1 - side] == other {
+                self.break_link(link, 1_000);
+            }
+        }
+    }
+
+    /// A node is gone, and comes back after so long.
+    fn stop_node(&mut self, node: usize, for_ms: u64) {
+        if self.nodes[node].process.is_some() {
+            self.nodes[node].start_planned = true;
+            self.schedule.plan(for_ms, Action::NodeStart { node });
+            self.kill_node(node);
         }
     }
 
@@ -223,6 +266,8 @@ impl World {
             FaultAction::Disk(Machine::Device(device), fault) => {
                 self.devices[device].disk.fail_next(fault);
             }
+            FaultAction::Absence { node, for_ms } => self.stop_node(node, for_ms),
+            FaultAction::Sever => self.sever(),
             FaultAction::Drain(node) => {
                 let end = FaultAction::End { node, boot: self.nodes[node].boot };
                 self.tell_node(node, Event::Drain);

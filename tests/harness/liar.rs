@@ -7,20 +7,27 @@ use bytes::Bytes;
 use tidings_core::event::{LinkId, PeerInput};
 use tidings_protocol::{
     codec,
+    custody::Origin,
+    envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
     frame::Frame,
     hello::Mark,
-    id::{BootId, CopyId, Eid},
+    id::{BootId, CopyId, Eid, Hash},
     key::SecretKey,
-    peer_frame::{Answer, PeerFrame, Statements, StatementsTook, Took},
+    limits,
+    peer_frame::{Answer, Forward, PeerFrame, Statements, StatementsTook, Took, Wanted},
     statement::{Claim, Proof, Reason, Signer, Stance, Statement},
 };
 
+use crate::device::SimDevice;
 use crate::network::Machine;
 use crate::world::World;
 
 impl World {
     /// Swallows an envelope and says that it was taken, or statements likewise.
     pub fn liar_swallows(&mut self, node: usize, link: LinkId, input: &PeerInput) -> bool {
+        if self.hoards(node) && self.hoarder_swallows(node, link, input) {
+            return true;
+        }
         if !self.nodes[node].lies {
             return false;
         }
@@ -42,7 +49,15 @@ impl World {
             PeerInput::Statements { rows, .. } => {
                 PeerFrame::StatementsTook(StatementsTook { rows: rows.clone(), mark })
             }
+            PeerInput::Forward(forward) => {
+                let eid = forward.0.eid;
+                let answers = vec![Answer { eid, refusal: None, lists: Vec::new() }];
+                PeerFrame::Took(Took { answers, mark })
+            }
             PeerInput::Hello(_)
+            | PeerInput::Consent(_)
+            | PeerInput::Offer { .. }
+            | PeerInput::Wanted { .. }
             | PeerInput::Took { .. }
             | PeerInput::StatementsTook { .. }
             | PeerInput::Audit { .. }
@@ -54,6 +69,97 @@ impl World {
         };
         self.liar_sends(node, link, &answer);
         true
+    }
+
+    /// The last nodes, where the options say so: also in the healed world.
+    fn hoards(&self, node: usize) -> bool {
+        node + self.options.hoarders >= self.nodes.len()
+    }
+
+    /// A custodian says that it holds what it drops. Its core is not told.
+    fn hoarder_swallows(&mut self, node: usize, link: LinkId, input: &PeerInput) -> bool {
+        match input {
+            PeerInput::Offer { destination, .. } if self.lie_chance.happens(500) => {
+                let (destination, eids) = (*destination, Vec::new());
+                let frame = PeerFrame::Wanted(Wanted { destination, refusal: None, eids });
+                self.liar_sends(node, link, &frame);
+                true
+            }
+            PeerInput::Forward(forward)
+                if forward.0.head.header.destination != self.nodes[node].id =>
+            {
+                let Some(mark) = self.mark_of(node) else { return false };
+                let eid = forward.0.eid;
+                let answers = vec![Answer { eid, refusal: None, lists: Vec::new() }];
+                self.liar_sends(node, link, &PeerFrame::Took(Took { answers, mark }));
+                let me = &self.nodes[node];
+                let key = me.operational.clone();
+                let signer = Signer { key: key.public(), node: Some(me.id), version: 2 };
+                let boot = BootId(self.lie_chance.bytes());
+                let stance = Stance { signer, incarnation: self.lie_chance.number(), boot };
+                let statement = Statement {
+                    claim: Claim::Custody,
+                    eid,
+                    copy: None,
+                    at_ms: self.now_ms(),
+                    reason: None,
+                    until_ms: Some(forward.0.head.header.expires_ms),
+                };
+                let salt = self.lie_chance.bytes();
+                let rows = vec![self.lie_chance.number()];
+                let proofs = Proof::sign(&[statement], &stance, &salt, &key).into_iter().collect();
+                let frame = PeerFrame::Statements(Statements { rows, proofs });
+                self.liar_sends(node, link, &frame);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Makes up an envelope in another node's name, for a device of the peer.
+    fn forge_origin(&mut self, node: usize, other: usize, link: LinkId) {
+        // In its own name it may say what it likes.
+        let third = (node + 1 + self.lie_chance.index(self.nodes.len() - 1)) % self.nodes.len();
+        let of_other = |device: &&SimDevice| device.node == other;
+        let Some(to) = self.devices.iter().find(of_other).and_then(SimDevice::id) else { return };
+        let (me, victim) = (&self.nodes[node], &self.nodes[third]);
+        let now_ms = self.now_ms();
+        let header = Header {
+            version: limits::PROTOCOL_VERSION,
+            origin: victim.id,
+            destination: self.nodes[other].id,
+            created_ms: now_ms,
+            expires_ms: now_ms + limits::MESSAGE_LIFE_MS_MAX,
+            class: Class::Message,
+        };
+        let target = Target {
+            to: Recipient::Device(to),
+            auth: None,
+            list_version: 0,
+            list_hash: Hash([0; 32]),
+            part: Bytes::from_static(b"made up"),
+        };
+        let head = EnvelopeHead { header, targets: vec![target] };
+        let body = Bytes::copy_from_slice(&self.lie_chance.bytes::<16>());
+        let eid = head.ids(&shared_hash(&body)).0;
+        let (key, delegation) = (me.operational.clone(), victim.delegation.clone());
+        let signer = Signer { key: key.public(), node: Some(victim.id), version: 2 };
+        let stance = Stance { signer, incarnation: 1, boot: BootId([1; 16]) };
+        let statement = Statement {
+            claim: Claim::Accepted,
+            eid,
+            copy: None,
+            at_ms: now_ms,
+            reason: None,
+            until_ms: None,
+        };
+        let Some(accepted) = Proof::sign(&[statement], &stance, &[7; 32], &key) else { return };
+        let origin = Origin { accepted, delegation };
+        let header = codec::encode(&PeerFrame::Forward(Forward { head, origin })).into();
+        self.trace.say(now_ms, || "a liar makes up an envelope".to_owned());
+        if let Ok(bytes) = (Frame { header, body }).encode() {
+            self.node_sends(node, link.0, 1, bytes);
+        }
     }
 
     /// Withholds a frame that the core wanted to send.
@@ -91,6 +197,7 @@ impl World {
                 }
             }
             3 => self.babble(node, link),
+            4 if self.options.custody => self.forge_origin(node, other, link),
             _ => {}
         }
     }

@@ -52,6 +52,8 @@ pub struct Network {
     pub links: BTreeMap<u64, Link>,
     /// Directions in which nothing passes.
     pub cuts: BTreeSet<(Machine, Machine)>,
+    /// Directions in which nothing will ever pass again.
+    pub severed: BTreeSet<(Machine, Machine)>,
     next_link: u64,
     /// Frames that once went from one node to another.
     pub recorded: BTreeMap<(usize, usize), Vec<Bytes>>,
@@ -80,7 +82,7 @@ impl Network {
     /// Whether frames pass in this direction.
     #[must_use]
     pub fn passes(&self, from: Machine, to: Machine) -> bool {
-        !self.cuts.contains(&(from, to))
+        !self.cuts.contains(&(from, to)) && !self.severed.contains(&(from, to))
     }
 
     /// Whether both directions pass, as a new link needs.

@@ -19,6 +19,8 @@ use crate::disk::{SimDisk, SimImage, StoreKind};
 pub struct SimNode {
     /// Its id.
     pub id: NodeId,
+    /// Its root key.
+    pub root: SecretKey,
     /// Its operational key.
     pub operational: SecretKey,
     /// By its root key.
@@ -92,6 +94,7 @@ impl SimNode {
         Self {
             peer_id: peer_id(&id, 0),
             id,
+            root,
             operational,
             delegation,
             disk: SimDisk::new(store),
@@ -106,6 +109,14 @@ impl SimNode {
             start_planned: false,
             lies: false,
             chance,
+        }
+    }
+
+    /// Its root key names others as its custodians.
+    pub fn appoint(&mut self, custodians: Vec<NodeId>) {
+        if let Ok(delegation) = self.delegation.peek() {
+            self.delegation =
+                Signed::new(&Delegation { custodians, serial: 2, ..delegation }, &self.root);
         }
     }
 

@@ -127,6 +127,16 @@ pub struct Options {
     /// Administrators ask each node now and then, and every event and effect is looked at as a log
     /// would print it.
     pub watched: bool,
+    /// Every node has all others as its custodians.
+    pub custody: bool,
+    /// Envelopes that a custodian holds at most for one node.
+    pub custody_rows: u64,
+    /// So many of the last nodes say that they hold what they drop, for ever.
+    pub hoarders: usize,
+    /// Nodes that go away for long.
+    pub node_absences: u64,
+    /// At some time the first two nodes lose each other, and never meet again.
+    pub severed: bool,
 }
 
 /// Whose store is silently put back to an older image.
@@ -152,7 +162,7 @@ impl Options {
         // Faults that came later have seeds of their own, so that those which once failed stay the
         // worlds that they were.
         let is_late = seed % 8 == 7;
-        Self {
+        let mut options = Self {
             nodes,
             people,
             more_devices: *chance.pick(&[0, 0, 300, 600]),
@@ -193,7 +203,48 @@ impl Options {
             full_spans: if is_late { *chance.pick(&[0, 2]) } else { 0 },
             clock_spans: if is_late { *chance.pick(&[0, 1, 2]) } else { 0 },
             watched: is_late,
+            custody: false,
+            custody_rows: 0,
+            hoarders: 0,
+            node_absences: 0,
+            severed: false,
+        };
+        if matches!(seed % 16, 6 | 9 | 10 | 11) {
+            options.add_custody(chance);
         }
+        options
+    }
+
+    /// A world of custodians: three nodes or more, some of which are away for long.
+    fn add_custody(&mut self, chance: &mut Chance) {
+        self.custody = true;
+        self.nodes = self.nodes.max(*chance.pick(&[3, 3, 4, 5]));
+        self.people = self.people.max(2);
+        self.safety_ms = self.safety_ms.max(300_000);
+        self.node_absences = chance.between(1, 3);
+        self.severed = chance.happens(400);
+        if self.severed {
+            // Else a message may need what only the other node has: a new list, a new bundle. The
+            // liar is the last node, and a custodian has to be honest.
+            (self.restore, self.short_life) = (Restore::None, false);
+            self.liar &= self.nodes > 3;
+        }
+        let honest = if self.severed { 3 } else { 2 };
+        self.hoarders = chance.index(self.nodes - honest + 1);
+        self.custody_rows = if self.severed { 1_000 } else { *chance.pick(&[1_000, 1_000, 2]) };
+    }
+}
+
+impl Options {
+    fn custody_text(&self) -> String {
+        if !self.custody {
+            return String::new();
+        }
+        let severed = if self.severed { ", the first two nodes lose each other" } else { "" };
+        let (rows, hoarders, absences) = (self.custody_rows, self.hoarders, self.node_absences);
+        format!(
+            "; custodians of {rows}, {hoarders} that hold nothing, {absences} long absences{severed}"
+        )
     }
 }
 
@@ -206,7 +257,7 @@ impl fmt::Display for Options {
              crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
              {} lost of 10000 frames; restore {:?} ×{}; {} drains; {} full disks, {} failed syncs; \
              {} times full, {} times a wrong clock; \
-             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}",
+             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}{}",
             self.nodes,
             self.people,
             self.messages,
@@ -239,6 +290,7 @@ impl fmt::Display for Options {
             on(self.rotate_transports, "; transports rotate"),
             on(self.short_life, "; short lives"),
             on(self.watched, "; watched"),
+            self.custody_text(),
         )
     }
 }

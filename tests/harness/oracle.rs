@@ -252,6 +252,7 @@ impl Oracle {
         let name = match observed {
             Observed::Accepted => "accepted",
             Observed::Stored => "stored",
+            Observed::Held => "held",
             Observed::Duplicate => "duplicate",
             Observed::Delivered { .. } => "delivered",
             Observed::Ticked { .. } => "ticked",

@@ -40,6 +40,11 @@ impl Broken {
         ("take_from_the_future", Self::Core(Sabotage::TakeFromTheFuture)),
         ("take_when_full", Self::Core(Sabotage::TakeWhenFull)),
         ("go_on_after_failed_commit", Self::GoOnAfterFailedCommit),
+        ("forget_custody", Self::Core(Sabotage::ForgetCustody)),
+        ("drop_copy_on_custody", Self::Core(Sabotage::DropCopyOnCustody)),
+        ("trust_custodians", Self::Core(Sabotage::TrustCustodians)),
+        ("take_any_origin", Self::Core(Sabotage::TakeAnyOrigin)),
+        ("keep_custody", Self::Core(Sabotage::KeepCustody)),
         ("name_accounts", Self::Core(Sabotage::NameAccounts)),
     ];
 

@@ -3,10 +3,14 @@
 //! `links.rs`, faults in `faults.rs`, people in `people.rs`, what must hold in `oracle.rs`.
 
 use bytes::Bytes;
-use tidings_core::{event::Event, settings::Settings};
+use tidings_core::{
+    event::Event,
+    settings::{CustodyTerms, Settings},
+};
 use tidings_protocol::{
     descriptor::{Descriptor, Transport},
     id::NodeId,
+    limits,
 };
 
 use crate::chance::Chance;
@@ -108,6 +112,18 @@ pub struct World {
     pub people_chance: Chance,
 }
 
+/// Each node names all others, beginning with the last ones: if somebody lies, it is they. Two that
+/// lose each other for ever do not: the one would hold until the end what the other has had long ago.
+fn appoint_all(nodes: &mut [SimNode], severed: bool) {
+    let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
+    for (ix, node) in nodes.iter_mut().enumerate() {
+        let is_lost = |other: usize| other == ix || (severed && ix < 2 && other < 2);
+        let others = ids.iter().enumerate().rev().filter(|(other, _)| !is_lost(*other));
+        let others = others.map(|(_, id)| id);
+        node.appoint(others.take(limits::CUSTODIANS_MAX).copied().collect());
+    }
+}
+
 impl World {
     /// The world of a seed, before anything happens.
     #[must_use]
@@ -117,8 +133,11 @@ impl World {
         let mut chance = Chance::new(seed, "world");
         let max = options.clock_offset_ms_max;
         let mut offset = || i64::try_from(chance.below(2 * max + 1)).unwrap_or(0) - max as i64;
-        let nodes: Vec<SimNode> =
+        let mut nodes: Vec<SimNode> =
             (0..options.nodes).map(|ix| SimNode::new(seed, ix, request.store, offset())).collect();
+        if options.custody {
+            appoint_all(&mut nodes, options.severed);
+        }
         let options_nodes = options.nodes;
         let (people, devices) = crate::people::settle(&request, &options, offset);
         Self {
@@ -291,6 +310,16 @@ impl World {
         if self.options.pinned {
             let others = self.nodes.iter().filter(|other| other.id != me.id);
             settings.pinned = others.map(|other| (other.id, vec![other.transport()])).collect();
+        }
+        if self.options.custody {
+            let others = self.nodes.iter().filter(|other| other.id != me.id);
+            let terms = |other: &SimNode| CustodyTerms {
+                node: other.id,
+                rows: self.options.custody_rows,
+                bytes: u64::MAX,
+                life_ms: limits::MESSAGE_LIFE_MS_MAX,
+            };
+            settings.custody = others.map(terms).collect();
         }
         settings.sabotage = self.request.broken.and_then(Broken::of_core);
         settings

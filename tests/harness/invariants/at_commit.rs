@@ -60,6 +60,10 @@ impl BatchFacts {
                     facts.provoked.push(envelope.eid);
                     facts.from_peers.insert(envelope.eid);
                 }
+                Event::Peer { input: PeerInput::Forward(forward), .. } => {
+                    facts.provoked.push(forward.0.eid);
+                    facts.from_peers.insert(forward.0.eid);
+                }
                 Event::Peer { input: PeerInput::Statements { checked, .. }, .. } => {
                     let all = checked.iter().flat_map(|checked| &checked.statements);
                     facts.provoked.extend(all.map(|(statement, _)| statement.eid));
@@ -111,6 +115,7 @@ impl World {
         }
         self.note_node_words(node, &changes)?;
         self.i3_all_or_none(node, &changes)?;
+        self.i5_nothing_is_made_up(node, &changes)?;
         self.i14_inbox_rows_stay(node, facts, &changes)?;
         self.i14_statements_stay(facts, &changes)?;
         self.i9_one_outbox_set(node, &changes)?;
@@ -265,6 +270,12 @@ impl World {
     fn i9_one_outbox_set(&mut self, node: usize, changes: &[Change]) -> Result<(), Violation> {
         for change in changes.iter().filter(|c| c.table == OUT && c.value.is_some()) {
             let Some(eid) = Eid::from_slice(&change.key) else { continue };
+            let row: Option<OutRow> =
+                change.value.as_deref().and_then(|value| schema::decode(value).ok());
+            // A custodian may be handed again what it has passed on.
+            if row.is_none_or(|row| row.account.is_none()) {
+                continue;
+            }
             let ghost = &mut self.oracle.nodes[node];
             let is_new = !ghost.out.contains_key(&eid);
             if is_new && !ghost.ever_out.insert(eid) && !ghost.restored {

@@ -23,7 +23,8 @@ impl World {
     #[must_use]
     pub fn unfinished(&self) -> Option<(&'static str, String)> {
         let unpaid = || self.i26_unpaid().map(|what| ("I26", what));
-        self.i35_open().map(|what| ("I35", what)).or_else(unpaid)
+        let id = if self.options.severed { "I36" } else { "I35" };
+        self.i35_open().map(|what| (id, what)).or_else(unpaid)
     }
 
     fn i35_open(&self) -> Option<String> {
@@ -44,6 +45,9 @@ impl World {
                 ("notes", ghost.notes.len(), ghost.notes.first().cloned()),
             ];
             for (table, count, first) in rows {
+                if table == "statements" && self.is_severed(node) {
+                    continue;
+                }
                 let Some(first) = first else { continue };
                 let whose = DeviceId::from_slice(first.get(..16).unwrap_or_default())
                     .and_then(|id| self.oracle.devices.get(&id))
@@ -59,7 +63,8 @@ impl World {
                 return Some(format!("{name} is not linked"));
             }
             let waiting = me.process.as_ref().map_or(0, |process| process.core.outbox_len());
-            if waiting > 0 && !me.stopped && !self.was_closed(device) {
+            let is_excused = me.stopped || self.is_severed(me.node) || self.was_closed(device);
+            if waiting > 0 && !is_excused {
                 return Some(format!("{name} has {waiting} rows in its outbox"));
             }
         }
@@ -87,6 +92,9 @@ impl World {
         }
         let statuses = self.oracle.statuses_of(written, msg);
         let of_devices: Vec<_> = statuses.iter().filter(|(device, _)| device.is_some()).collect();
+        if self.never_left(written, &statuses) {
+            return None;
+        }
         let failed_whole = matches!(statuses.get(&None), Some(Status::Failed(_)));
         if of_devices.is_empty() && !failed_whole {
             return Some(format!("'{}' is not known to be for any device", written.text));
@@ -95,7 +103,10 @@ impl World {
             let device = of.as_ref().and_then(|id| self.oracle.devices.get(id));
             device.is_some_and(|device| self.oracle.restored_devices.contains(device))
         };
-        let mut open = of_devices.iter().filter(|(_, status)| status.rank() < FAILED_RANK);
+        let is_cut_off = self.is_between_severed(written);
+        let mut open = of_devices.iter().filter(|(_, status)| {
+            status.rank() < FAILED_RANK && !(is_cut_off && **status == Status::Queued)
+        });
         let open = open.find(|(of, _)| !was_replaced(of));
         open.map(|(_, status)| format!("'{}' is still {status:?}", written.text))
     }
@@ -140,6 +151,9 @@ impl World {
     fn may_fail(&self, written: &Written, msg: MsgId, device: DeviceId) -> bool {
         let statuses = self.oracle.statuses_of(written, msg);
         let status = statuses.get(&Some(device)).or_else(|| statuses.get(&None));
+        if self.is_between_severed(written) && matches!(status, None | Some(Status::Queued)) {
+            return true;
+        }
         match status {
             Some(Status::Failed(Some(Reason::Expired))) => self.options.short_life,
             Some(Status::Failed(_)) => self.options.liar,

@@ -67,11 +67,17 @@ impl World {
         match frame {
             PeerFrame::Took(took) => {
                 for answer in took.answers.iter().filter(|answer| answer.refusal.is_none()) {
-                    self.i1_taken_is_durable(node, &answer.eid, &[SEEN])?;
+                    let table = if self.is_for_another(node, &answer.eid) { OUT } else { SEEN };
+                    if table == SEEN || !self.is_over(&answer.eid) {
+                        self.i1_taken_is_durable(node, &answer.eid, &[table])?;
+                    }
                 }
                 Ok(())
             }
-            PeerFrame::Deliver(_) => self.i20_windows_to_peers(node, link),
+            PeerFrame::Deliver(_) | PeerFrame::Forward(_) => self.i20_windows_to_peers(node, link),
+            PeerFrame::Statements(statements) => {
+                self.i1_custody_is_durable(node, &statements.proofs)
+            }
             PeerFrame::User(user) => {
                 for bundle in &user.bundles {
                     self.i27_prekeys_are_handed_out_once(node, bundle)?;
@@ -79,7 +85,9 @@ impl World {
                 Ok(())
             }
             PeerFrame::Hello(_)
-            | PeerFrame::Statements(_)
+            | PeerFrame::Consent(_)
+            | PeerFrame::Offer(_)
+            | PeerFrame::Wanted(_)
             | PeerFrame::StatementsTook(_)
             | PeerFrame::Audit(_)
             | PeerFrame::AuditAnswer(_)
@@ -107,10 +115,7 @@ impl World {
         self.i8_i9_one_submission_one_answer(device, accepted, &eids)?;
         for eid in &eids {
             // An answer may come when all has ended and only the submission's row is kept.
-            let has_ended = self.oracle.sent.get(eid).is_some_and(|sent| {
-                sent.copies.iter().all(|(copy, of)| self.oracle.is_ended(eid, copy, *of))
-            });
-            if !has_ended {
+            if !self.is_over(eid) {
                 self.i1_taken_is_durable(node, eid, &[OUT, SEEN])?;
             }
             if let Some(sent) = self.oracle.sent.get_mut(eid) {
@@ -154,7 +159,7 @@ impl World {
     /// I1: when ✓ or a hop acknowledgement leaves a node, the envelope stands on its disk. Checked on
     /// each `Accepted` and `Took`, in the committed rows themselves and in the record of commits
     /// that were complete before the frame left.
-    fn i1_taken_is_durable(
+    pub(super) fn i1_taken_is_durable(
         &self,
         node: usize,
         eid: &Eid,

@@ -1,0 +1,100 @@
+//! Rules about custodians: what they say that they hold they hold, nobody makes envelopes up through
+//! them, and where two nodes never meet again everything ends through one that is honest.
+
+use std::collections::BTreeMap;
+
+use tidings_client::event::Status;
+use tidings_core::schema::{self, OUT, SEEN, SeenRow};
+use tidings_protocol::{
+    id::{DeviceId, Eid},
+    statement::{Claim, Proof},
+};
+
+use crate::invariants::at_node::statements_of;
+use crate::network::Machine;
+use crate::oracle::{Violation, Written, short};
+use crate::watch::Change;
+use crate::world::World;
+
+impl World {
+    /// Whether an envelope is for another node than this one.
+    pub(super) fn is_for_another(&self, node: usize, eid: &Eid) -> bool {
+        let sent = self.oracle.sent.get(eid);
+        sent.is_some_and(|sent| sent.destination != self.nodes[node].id)
+    }
+
+    /// Whether each copy of an envelope has ended, by who may end it.
+    pub(super) fn is_over(&self, eid: &Eid) -> bool {
+        self.oracle.sent.get(eid).is_some_and(|sent| {
+            sent.copies.iter().all(|(copy, of)| self.oracle.is_ended(eid, copy, *of))
+        })
+    }
+
+    /// I1: when a node's own `Custody` leaves it, the envelope stands on its disk, unless it has ended or
+    /// expired since. Checked on each frame of statements that its core sends. Not checked: nodes that
+    /// were put back.
+    pub(super) fn i1_custody_is_durable(
+        &self,
+        node: usize,
+        proofs: &[Proof],
+    ) -> Result<(), Violation> {
+        let clock_ms = self.nodes[node].clock_ms(self.now_ms());
+        let own = Some(self.nodes[node].id);
+        for proof in proofs.iter().filter(|proof| proof.claimed_node() == own) {
+            let statements =
+                statements_of(proof).map_err(|e| self.violated("frame", e.to_string()))?;
+            for statement in statements.iter().filter(|s| s.claim == Claim::Custody) {
+                let is_past = statement.until_ms.is_some_and(|until_ms| until_ms <= clock_ms);
+                if !is_past && !self.is_over(&statement.eid) && !self.oracle.nodes[node].restored {
+                    self.i1_taken_is_durable(node, &statement.eid, &[OUT])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// I5, for nodes: what is stored for own devices in another node's name was sent by a device of that
+    /// node. Checked on each new row of `SEEN`.
+    pub(super) fn i5_nothing_is_made_up(
+        &self,
+        node: usize,
+        changes: &[Change],
+    ) -> Result<(), Violation> {
+        for change in changes.iter().filter(|c| c.table == SEEN && c.value.is_some()) {
+            let (Some(eid), Some(value)) = (Eid::from_slice(&change.key), &change.value) else {
+                continue;
+            };
+            let row: SeenRow =
+                schema::decode(value).map_err(|e| self.violated("rows", e.to_string()))?;
+            if row.account.is_none() && !self.oracle.sent.contains_key(&eid) {
+                let name = self.name(Machine::Node(node));
+                let what = format!("{name} took {}, which nobody sent", short(&eid.0));
+                return Err(self.violated("I5", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node has lost another one for ever.
+    pub(super) fn is_severed(&self, node: usize) -> bool {
+        self.options.severed && node < 2
+    }
+
+    /// I36: what was accepted between two nodes that never meet again ends like everything else, as long
+    /// as one custodian is honest. Checked as I35 is. Not checked: what never left its device, because
+    /// the sender's node could not fetch a bundle; and statements that wait at the one for the other.
+    pub(super) fn is_between_severed(&self, written: &Written) -> bool {
+        let [from, to] = [written.from, written.to].map(|person| self.people[person].node);
+        from != to && self.is_severed(from) && self.is_severed(to)
+    }
+
+    /// Whether nothing of a message between two such nodes was accepted.
+    pub(super) fn never_left(
+        &self,
+        written: &Written,
+        statuses: &BTreeMap<Option<DeviceId>, Status>,
+    ) -> bool {
+        self.is_between_severed(written)
+            && statuses.values().all(|status| *status == Status::Queued)
+    }
+}
