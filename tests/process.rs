@@ -31,6 +31,8 @@ mod configuration;
 mod contacts;
 #[path = "process/crashes.rs"]
 mod crashes;
+#[path = "process/custody.rs"]
+mod custody;
 #[path = "process/failpoints.rs"]
 mod failpoints;
 #[path = "process/full_disk.rs"]

@@ -2,6 +2,7 @@
 //! which may be stopped, killed and started again. Speaks to it as an administrator would.
 
 use std::{
+    io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Stdio,
@@ -25,6 +26,8 @@ use tokio::{
 
 /// How long a node may take to start.
 const START: Duration = Duration::from_secs(30);
+/// How often a node is asked for what nobody announces.
+const BEAT: Duration = Duration::from_millis(50);
 /// How long a node may take to stop.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -83,6 +86,36 @@ impl Server {
         let url = format!("ws://127.0.0.1:{clients}");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
         Ok(Self { name, id, folder, url, admin, child: None })
+    }
+
+    /// Adds lines to the configuration, for the next start.
+    pub(crate) fn configure(&self, lines: &str) -> anyhow::Result<()> {
+        let path = self.folder.join(FILE_NAME);
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        writeln!(file, "{lines}").with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Waits until another node has consented to be this one's custodian.
+    pub(crate) async fn until_agreed(&self, custodian: NodeId) -> anyhow::Result<()> {
+        let mut beat = tokio::time::interval(BEAT);
+        let id = custodian.to_text();
+        let agreed = async {
+            loop {
+                beat.tick().await;
+                let peers = self.ask(&AdminRequest::Peers).await?;
+                let rows = |peer: &Value| peer.get("consent_rows").and_then(Value::as_u64);
+                let is_it = |peer: &&Value| peer.get("node").and_then(Value::as_str) == Some(&id);
+                let peer = peers.as_array().into_iter().flatten().find(is_it);
+                if peer.and_then(rows).is_some_and(|rows| rows > 0) {
+                    return Ok(());
+                }
+            }
+        };
+        let agreed = tokio::time::timeout(START, agreed).await;
+        agreed.with_context(|| format!("{} has no custodian that consents", self.name))?
     }
 
     /// Starts the process and waits until it says that it serves.

@@ -1,0 +1,103 @@
+//! A whole node is away while somebody writes to it, and the sender's node is away when it returns: a
+//! third one holds the mail.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tidings_client::event::Status;
+
+use crate::{
+    binary,
+    cluster::{Cluster, test},
+    person::Person,
+    server::{Server, text, until},
+};
+
+const AWAY: usize = 20;
+
+/// What `admin peers` of one node says about another one.
+async fn peer(at: &Server, about: &Server, name: &str) -> u64 {
+    let peers = at.ask("peers").await;
+    let id = about.id.to_text();
+    let row = peers.as_array().into_iter().flatten().find(|peer| peer["node"] == id.as_str());
+    row.and_then(|peer| peer[name].as_u64()).unwrap_or(0)
+}
+
+/// alice at acme and bob at globex, for which the hub is the custodian.
+async fn gather(dir: &Path) -> Cluster {
+    let mut hub = Server::make("hub", dir.join("hub"), None, "").await;
+    let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+    let mut globex = Server::make("globex", dir.join("globex"), None, "").await;
+    let terms = format!("custody = [\"{} 1000 16 7\"]\n", globex.id.to_text());
+    hub.configure(None, &terms);
+    hub.start().await;
+    let known = hub.address().await;
+    let custodian = format!("custodians = [\"{}\"]\n", hub.id.to_text());
+    globex.configure(Some(&known), &custodian);
+    acme.configure(Some(&known), "");
+    acme.start().await;
+    globex.start().await;
+    let alice = Person::join("alice", &acme, dir.join("alice")).await;
+    let bob = Person::join("bob", &globex, dir.join("bob")).await;
+    Cluster { hub, acme, globex, alice, bob, sent: Vec::new() }
+}
+
+#[test]
+fn a_custodian_holds_for_a_node_that_is_away_and_hands_over_when_the_sender_is_away_too() {
+    test(async |dir| {
+        let mut cluster = gather(dir).await;
+        cluster.send("hello", 1).await;
+        cluster.all_is_well().await;
+        let Cluster { hub, acme, globex, alice, bob, .. } = &mut cluster;
+        until("the agreement to be known", async || peer(globex, hub, "consent_rows").await > 0)
+            .await;
+        globex.kill().await;
+        let texts: Vec<String> = (1..=AWAY).map(|number| format!("held {number}")).collect();
+        alice.write(&bob.peer, &texts).await;
+        alice.until_reached(Status::Held, 1 + AWAY).await;
+        assert_eq!(alice.reached(Status::Delivered), 1, "nobody can have received it");
+        assert_eq!(peer(hub, globex, "in_custody").await, AWAY as u64);
+        acme.stop().await;
+        globex.start().await;
+        bob.until("what was held", |seen| seen.shown.len() == 1 + AWAY).await;
+        until("the custodian to be free", async || peer(hub, globex, "in_custody").await == 0)
+            .await;
+        acme.start().await;
+        alice.until_reached(Status::Delivered, 1 + AWAY).await;
+        cluster.sent.extend(texts);
+        cluster.all_is_well().await;
+        evidence_verifies(&mut cluster, dir).await;
+        cluster.end().await;
+    });
+}
+
+/// The chain of a message that was held: who took it, who held it, and whose device has it.
+async fn evidence_verifies(cluster: &mut Cluster, dir: &Path) {
+    let views = cluster.alice.conversation(&cluster.bob.peer).await;
+    let held = views.last().expect("a message").message.msg.to_string();
+    cluster.alice.leave().await;
+    let file = dir.join("evidence");
+    let home = cluster.alice.home.clone();
+    let export = ["export", &held, "--home", text(&home), "--out", text(&file), "--json"];
+    let exported = binary::json(&export).await;
+    let words = |name: &str| -> Vec<String> {
+        let all = exported[name].as_array().into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut verify = vec!["verify".to_owned(), text(&file).to_owned(), "--json".to_owned()];
+    let custodian = cluster.hub.id.to_text();
+    for node in words("nodes").into_iter().chain([custodian]) {
+        verify.extend(["--node".to_owned(), node]);
+    }
+    for account in words("accounts") {
+        verify.extend(["--account".to_owned(), account]);
+    }
+    let args: Vec<&str> = verify.iter().map(String::as_str).collect();
+    let verdict = binary::json(&args).await;
+    let found = verdict["statements"].as_array().expect("statements");
+    for claim in ["Accepted", "Custody", "Delivered"] {
+        let is_proved = |finding: &&Value| finding["claim"] == claim && finding["proved"] == true;
+        assert!(found.iter().any(|finding| is_proved(&finding)), "{claim} in {verdict}");
+    }
+    cluster.alice.come_back();
+}
