@@ -132,7 +132,7 @@ fn ident(text: &str) -> String {
 pub(crate) fn kebab(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
-        if c.is_uppercase() && !out.is_empty() {
+        if c.is_uppercase() && !out.is_empty() && !out.ends_with('<') {
             out.push('-');
         }
         out.push(c.to_ascii_lowercase());

@@ -52,13 +52,7 @@ fn consents() -> Vec<Case> {
     };
     let plain = codec::encode(&consent());
     let over = Consent { rows: 0, bytes: 0, life_ms: 0, ..consent() };
-    let odd = signed_raw(Purpose::Consent, &Who::Globex.key(), &[&plain[..], &[0]].concat());
-    let long = {
-        let mut bytes = plain.clone();
-        // A map of seven, the last of which nobody knows.
-        bytes[0] += 1;
-        signed_raw(Purpose::Consent, &Who::Globex.key(), &[&bytes[..], &[7, 0]].concat())
-    };
+    let sealed = |inside: &[u8]| signed_raw(Purpose::Consent, &Who::Globex.key(), inside);
     let by = |purpose| signed_raw(purpose, &Who::Globex.key(), &plain);
     let mut all = vec![
         case("globex_for_acme", "ok", "The usual.", bytes.clone()),
@@ -75,11 +69,18 @@ fn consents() -> Vec<Case> {
             codec::encode(&Signed::new(&consent(), &Who::Mallory.key())),
         ),
         case("other_purpose", "signature", "Signed as addresses.", by(Purpose::Addresses)),
-        case("inside_trailing", "trailing", "A byte behind the signed value.", odd),
-        case("inside_unknown_key", "not_canonical", "A seventh field.", long),
+        case("trailing", "trailing", "A byte follows.", [&*bytes, &[0]].concat()),
+        case(
+            "truncated",
+            "malformed",
+            "The last byte is missing.",
+            bytes[..bytes.len() - 1].into(),
+        ),
     ];
     let given = |case: Case| case.given("key", Who::Globex.key().public());
-    all.extend(cbor::broken(RULE, "", &bytes, 0).into_iter().map(given));
+    let inside = |odd: Case| given(Case { bytes: sealed(&odd.bytes), ..odd });
+    all.extend(cbor::odd(RULE, "inside", &plain, 0, false).into_iter().map(inside));
+    all.extend(cbor::broken(RULE, "inside", &plain, 0).into_iter().map(inside));
     all
 }
 

@@ -33,6 +33,9 @@ pub(crate) fn cases() -> Vec<Case> {
         .iter()
         .flat_map(|(reason, why, frame)| frame_cases(RULE, reason, why, frame))
         .collect();
+    // Signed as it stands: no map of its own to break.
+    let consent = codec::encode(&PeerFrame::Consent(signed_consent()));
+    all.push(Case::new(RULE, "consent", "ok", "A custodian's half.", &*consent));
     all.extend(any_union(RULE));
     let audit = codec::encode(&PeerFrame::Audit(Audit { eids: vec![ids().0] }));
     let eids = |reason: &str, why: &str, value: &[u8]| {
@@ -107,7 +110,6 @@ fn custody() -> Vec<Sample> {
     let wanted = |refusal, eids| PeerFrame::Wanted(Wanted { destination, refusal, eids });
     let full = Refusal { code: RefusalCode::Quota, after_ms: Some(60_000) };
     vec![
-        ("consent", "A custodian's half.", PeerFrame::Consent(signed_consent())),
         (
             "offer",
             "Two envelopes for globex.",
