@@ -15,6 +15,8 @@
 
 #[path = "process/backlog.rs"]
 mod backlog;
+#[path = "process/backup.rs"]
+mod backup;
 #[path = "process/bench.rs"]
 mod bench;
 #[path = "process/binary.rs"]

@@ -6,6 +6,7 @@
 mod out;
 
 mod admin;
+mod backup;
 mod bench;
 mod chat;
 mod completions;
@@ -26,10 +27,13 @@ mod node;
 #[cfg(test)]
 mod page_test;
 mod progress;
+mod restore;
 mod send;
 mod server;
 mod show;
+mod snapshot;
 mod status;
+mod storage;
 mod style;
 mod verify;
 
@@ -53,6 +57,9 @@ enum Command {
     Node(node::Args),
     Invite(invite::Args),
     Admin(admin::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Storage(storage::Args),
     Join(join::Args),
     Chat(chat::Args),
     Contacts(contacts::Args),
@@ -75,6 +82,9 @@ fn main() -> ExitCode {
         Command::Node(args) => node::run(&args),
         Command::Invite(args) => invite::run(&args),
         Command::Admin(args) => admin::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Storage(args) => storage::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Contacts(args) => contacts::run(&args),

@@ -25,9 +25,10 @@ use crate::chance::draw;
 use crate::clock;
 use crate::input::Asker;
 use crate::limits::{ADMIN_ANSWER_TIMEOUT, ADMIN_CONNECTIONS_MAX, ADMIN_LINE_BYTES_MAX};
+use crate::snapshot::{Snapshot, Snapshots};
 
 /// The socket's name inside the data folder.
-const SOCKET: &str = "admin.sock";
+pub(crate) const SOCKET: &str = "admin.sock";
 
 /// What can be asked, as it stands in a line: `{"ask": "queue", "node": ".."}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub enum AdminRequest {
     },
     /// The node at a glance.
     Status,
+    /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
+    Snapshot,
 }
 
 /// A running node could not be asked.
@@ -80,14 +83,8 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`], each with the next step.
 pub async fn ask(data: &Path, request: &AdminRequest) -> Result<Value, AskError> {
-    let socket = data.join(SOCKET);
-    let stream = UnixStream::connect(&socket).await.map_err(|error| {
-        if error.kind() == ErrorKind::PermissionDenied {
-            AskError::NotAllowed { socket: socket.clone() }
-        } else {
-            AskError::NotRunning { data: data.to_owned() }
-        }
-    })?;
+    let stream = UnixStream::connect(data.join(SOCKET)).await;
+    let stream = stream.map_err(|error| not_reached(data, &error))?;
     let exchange = async {
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
@@ -107,9 +104,18 @@ pub async fn ask(data: &Path, request: &AdminRequest) -> Result<Value, AskError>
     }
 }
 
+/// Why nobody could be asked.
+pub(crate) fn not_reached(data: &Path, error: &io::Error) -> AskError {
+    if error.kind() == ErrorKind::PermissionDenied {
+        AskError::NotAllowed { socket: data.join(SOCKET) }
+    } else {
+        AskError::NotRunning { data: data.to_owned() }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Answer {
+pub(crate) enum Answer {
     Ok(Value),
     Error(String),
 }
@@ -176,6 +182,11 @@ async fn answer_all(stream: UnixStream, admin: Admin) {
             Ok(Ok(_)) => {}
         }
         let answer = match serde_json::from_str::<AdminRequest>(&line) {
+            // It takes the connection with it.
+            Ok(AdminRequest::Snapshot) => match admin.snapshots.begin() {
+                Some(snapshot) => return hand_over(stream, snapshot).await,
+                None => Answer::Error("another backup or report is being made: wait for it".into()),
+            },
             Ok(request) => admin.answer(request).await,
             Err(error) => Answer::Error(format!("this is no question: {error}")),
         };
@@ -188,6 +199,15 @@ async fn answer_all(stream: UnixStream, admin: Admin) {
     }
 }
 
+async fn hand_over(mut stream: BufReader<UnixStream>, snapshot: Snapshot) {
+    let Ok(mut text) = serde_json::to_string(&Answer::Ok(Value::Null)) else { return };
+    text.push('\n');
+    let written = timeout(ADMIN_ANSWER_TIMEOUT, stream.write_all(text.as_bytes())).await;
+    if matches!(written, Ok(Ok(()))) {
+        snapshot.write(stream.into_inner()).await;
+    }
+}
+
 /// What answering needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
@@ -195,6 +215,7 @@ pub(crate) struct Admin {
     pub(crate) node: NodeId,
     pub(crate) peer_id: String,
     pub(crate) client_url: String,
+    pub(crate) snapshots: Snapshots,
 }
 
 impl Admin {
@@ -203,6 +224,7 @@ impl Admin {
             AdminRequest::Invite { uses, life_ms } => self.invite(uses, life_ms).await,
             AdminRequest::Peers => self.ask(AdminCommand::Peers).await,
             AdminRequest::Status => self.ask(AdminCommand::Status).await,
+            AdminRequest::Snapshot => Answer::Error("a snapshot takes the connection".to_owned()),
             AdminRequest::Queue { node: None } => {
                 self.ask(AdminCommand::Queue { node: None }).await
             }

@@ -27,11 +27,17 @@ use zeroize::Zeroizing;
 use crate::chance::{NoRandomness, draw};
 use crate::p2p::TransportSeed;
 
-const ROOT: &str = "root.key";
+/// The organisation itself: kept apart.
+pub const ROOT_FILE: &str = "root.key";
+const ROOT: &str = ROOT_FILE;
 const OPERATIONAL: &str = "operational.key";
 const SEALING: &str = "sealing.key";
 const TRANSPORT: &str = "transport.key";
-const DELEGATION: &str = "delegation.cbor";
+/// The root key's word for the operational key: without it, a folder is no node's.
+pub const DELEGATION_FILE: &str = "delegation.cbor";
+const DELEGATION: &str = DELEGATION_FILE;
+/// What a running node needs beside its store and configuration.
+pub const FILES: [&str; 4] = [OPERATIONAL, SEALING, TRANSPORT, DELEGATION];
 /// The store's name inside the data folder. While it is there, no keys of another node are made.
 pub const STORE_FILE: &str = "node.redb";
 

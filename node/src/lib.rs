@@ -2,7 +2,8 @@
 //! else reports to the loop. Decides nothing about messages; see `node/core`.
 //!
 //! [`config::Config`] says what a node is, [`start::start`] runs it, [`keys::create`] makes a new
-//! one, [`admin_link::ask`] speaks to a running one, [`examine`] looks at one that may not run.
+//! one, [`admin_link::ask`] speaks to a running one, [`snapshot::open`] takes its
+//! store, [`examine`] looks at one that may not run.
 
 pub mod admin_link;
 mod bootstrap;
@@ -23,6 +24,7 @@ mod metrics;
 pub mod p2p;
 mod peer_link;
 mod run;
+pub mod snapshot;
 pub mod start;
 
 pub use client_listener::TlsError;

@@ -72,6 +72,8 @@ pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 16;
 pub(crate) const ADMIN_LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Time for the question of an administrator, and for its answer.
 pub(crate) const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which a piece of a snapshot must move: who stalls holds back space in the store.
+pub(crate) const SNAPSHOT_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Peers that the metrics name one by one; the rest is in the sums.
 pub(crate) const METRIC_PEERS_MAX: usize = 256;
 /// Time that links get to hand over what was queued when the node stops.

@@ -45,6 +45,7 @@ use crate::metrics::{self, Metrics};
 use crate::p2p::{self, P2p, P2pConfig, P2pEvent, P2pLimits};
 use crate::peer_link::{self, Announce, PeerLink, Relay};
 use crate::run::{CommitFailed, Loop, Turn};
+use crate::snapshot::Snapshots;
 
 /// A node did not start.
 #[derive(Debug, Error)]
@@ -197,6 +198,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let (count, open_links) = watch::channel(0);
     let metrics = Arc::new(Metrics::new());
     let peer_link = PeerLink::new(p2p.clone());
+    let snapshots = Snapshots::of(store.reader());
     let turning = Loop {
         core,
         store,
@@ -225,6 +227,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
         node: keys.node,
         peer_id: p2p.local_peer().to_string(),
         client_url,
+        snapshots,
     };
     tasks.spawn(admin_socket.serve(administration));
     tasks.spawn(disk::watch(config.data.clone(), ballast, Arc::clone(&metrics), inputs.clone()));

@@ -17,11 +17,14 @@ pub mod mem_disk;
 pub mod mem_store;
 mod opening;
 #[cfg(feature = "redb")]
+pub mod redb_copy;
+#[cfg(feature = "redb")]
 pub mod redb_file;
 #[cfg(feature = "redb")]
 pub mod redb_store;
 #[cfg(feature = "redb")]
 mod redb_txn;
+pub mod row_stream;
 pub mod txn;
 
 #[cfg(all(feature = "redb", unix))]
@@ -34,7 +37,10 @@ pub use lineage::{Boot, BootId, Lineage, Opening};
 pub use mem_disk::{Fault, Image, MemDisk};
 pub use mem_store::MemStore;
 #[cfg(feature = "redb")]
+pub use redb_copy::{LoadError, load_rows};
+#[cfg(feature = "redb")]
 pub use redb_file::{FileState, RedbFile, TableSize};
 #[cfg(feature = "redb")]
 pub use redb_store::{RedbOptions, RedbReader, RedbStore};
+pub use row_stream::{Item, RowWriter, StreamError, read_rows};
 pub use txn::{Migration, Row, Schema, Store, Table, Txn, prefix_end};

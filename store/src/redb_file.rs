@@ -60,6 +60,10 @@ impl RedbFile {
         Ok(Self { db })
     }
 
+    pub(crate) const fn db(&self) -> &ReadOnlyDatabase {
+        &self.db
+    }
+
     /// Every table in the file, in the order of their names.
     ///
     /// # Errors

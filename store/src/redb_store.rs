@@ -327,9 +327,13 @@ impl RedbReader {
         }
     }
 
+    pub(crate) fn db(&self) -> &Database {
+        &self.db
+    }
+
     /// Tells an error with the file's name. A damaged file stays open until the process ends: closing
     /// it would read it once more.
-    fn failed(&self, error: StoreError) -> StoreError {
+    pub(crate) fn failed(&self, error: StoreError) -> StoreError {
         leave(Arc::clone(&self.db), &error);
         error.in_file(&self.path)
     }
@@ -361,19 +365,27 @@ fn create(path: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&new).map_err(failed)?;
+    let file = create_new(&new).map_err(failed)?;
     let backend = FileBackend::new(file).map_err(|error| refused(path, error))?;
     let made = Database::builder().create_with_backend(backend);
     made.and_then(Database::close).map_err(|error| refused(path, error))?;
     fs::rename(&new, path).map_err(failed)?;
-    // The new name must survive a crash as well as the contents.
+    sync_parent(path).map_err(failed)
+}
+
+/// A new file for its user alone.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// A new name must survive a crash as well as the contents.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-    folder.sync_all().map_err(failed)
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 pub(crate) fn refused(path: &Path, error: DatabaseError) -> OpenError {
@@ -394,7 +406,7 @@ pub(crate) fn refused(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-fn io_failed(path: &Path, error: io::Error) -> OpenError {
+pub(crate) fn io_failed(path: &Path, error: io::Error) -> OpenError {
     let path = PathBuf::from(path);
     if is_full(&error) {
         OpenError::DiskFull { path, source: error.into() }

@@ -24,6 +24,7 @@ use super::machine::Witness;
 use super::report::Report;
 use super::{link, machine};
 use crate::show::field;
+use crate::storage;
 
 /// Rows of each table that are read.
 const ROWS_MAX: usize = 10_000;
@@ -49,7 +50,10 @@ pub(crate) async fn check(report: &mut Report, folder: &Path, trust: &Trust, wit
     ports(report, &config, status.as_ref());
     let mut witnesses = Vec::new();
     match &status {
-        Some(_) => witnesses.extend(peers_told(&config).await),
+        Some(_) => {
+            witnesses.extend(peers_told(&config).await);
+            running_store(report, &config.data).await;
+        }
         None => witnesses.extend(store(report, &config.data.join(STORE_FILE))),
     }
     tls(report, &config);
@@ -205,6 +209,24 @@ async fn peers_told(config: &Config) -> Vec<Witness> {
         Some(Witness { who: format!("peer {node}.."), at_ms, is_now: false })
     };
     peers.as_array().map(|peers| peers.iter().filter_map(told).collect()).unwrap_or_default()
+}
+
+/// Looks at every row of a node that runs, in one state of its store.
+async fn running_store(report: &mut Report, data: &Path) {
+    let data = data.to_owned();
+    let looked = tokio::task::spawn_blocking(move || storage::check_rows(&data)).await;
+    let restore = "stop the node and put node.redb back from a backup; the peers notice that";
+    match looked {
+        Ok(Ok((rows, None))) => {
+            report.ok("store", format!("{rows} rows were read while the node runs"));
+        }
+        Ok(Ok((_, Some(broken)))) => report.failed("store", broken, restore),
+        Ok(Err(error)) => {
+            let next = "look at the node's log: it names what it cannot read";
+            report.failed("store", format!("{error:#}"), next);
+        }
+        Err(error) => report.failed("store", error.to_string(), "run the same command again"),
+    }
 }
 
 /// Looks into the store of a node that does not run.

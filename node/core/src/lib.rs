@@ -32,6 +32,7 @@ mod session;
 pub mod settings;
 pub mod space;
 mod statements;
+pub mod storage;
 mod submit;
 mod tally;
 mod timers;
