@@ -35,6 +35,8 @@ mod contacts;
 mod crashes;
 #[path = "process/custody.rs"]
 mod custody;
+#[path = "process/deploy.rs"]
+mod deploy;
 #[path = "process/failpoints.rs"]
 mod failpoints;
 #[path = "process/full_disk.rs"]

@@ -23,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_core::effect::{AdminReply, NodeStatus, Observed, PeerStatus};
 use tidings_core::event::AdminCommand;
 use tidings_core::space::Intake;
+use tidings_protocol::refusal::RefusalCode;
 use tidings_store::Counters;
 use tracing::{error, info, warn};
 
@@ -55,6 +56,22 @@ pub(crate) struct Metrics {
     draining: AtomicBool,
 }
 
+/// What can become of envelopes and copies, in the words of [`Metrics::observe`].
+const OBSERVED: [&str; 12] = [
+    "accepted",
+    "stored",
+    "duplicate",
+    "delivered",
+    "ticked",
+    "failed",
+    "expired",
+    "bad_statement",
+    "audit_unknown",
+    "rolled_back",
+    "other_rolled_back",
+    "own_id_elsewhere",
+];
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
@@ -75,7 +92,19 @@ impl Metrics {
             draining: AtomicBool::new(false),
         };
         metrics.register();
+        metrics.begin();
         metrics
+    }
+
+    /// Counters that are there from the start: who watches a counter sees its first step only if it
+    /// stood at zero before.
+    fn begin(&self) {
+        for what in OBSERVED {
+            drop(self.observed.get_or_create(&[("what", what)]));
+        }
+        for code in RefusalCode::ALL {
+            drop(self.refused.get_or_create(&[("reason", code.name())]));
+        }
     }
 
     fn register(&mut self) {
@@ -278,4 +307,45 @@ async fn ready(State((metrics, asker)): Watched) -> Response {
         }
     };
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use tidings_core::effect::Observed;
+    use tidings_protocol::refusal::RefusalCode;
+
+    use super::{Metrics, OBSERVED};
+
+    #[test]
+    fn what_can_be_counted_stands_there_before_it_happens() {
+        let metrics = Metrics::new();
+        let text = || {
+            let mut text = String::new();
+            encode(&mut text, &metrics.registry).unwrap();
+            text
+        };
+        let series = |begin: &str| text().lines().filter(|line| line.starts_with(begin)).count();
+        assert_eq!(series("tidings_envelopes_total{"), OBSERVED.len());
+        assert_eq!(series("tidings_refusals_total{"), RefusalCode::ALL.len());
+        for observed in [
+            Observed::Accepted,
+            Observed::Stored,
+            Observed::Duplicate,
+            Observed::Delivered { after_ms: 1 },
+            Observed::Ticked { after_ms: 1 },
+            Observed::Failed,
+            Observed::Expired,
+            Observed::Refused(RefusalCode::Busy),
+            Observed::BadStatement,
+            Observed::AuditUnknown,
+            Observed::RolledBack,
+            Observed::OtherRolledBack,
+            Observed::OwnIdElsewhere,
+        ] {
+            metrics.observe(observed);
+        }
+        assert_eq!(series("tidings_envelopes_total{"), OBSERVED.len(), "{}", text());
+        assert!(!text().contains("tidings_envelopes_total{what=\"accepted\"} 0"));
+    }
 }
