@@ -1,5 +1,7 @@
 //! A store that is copied row by row: while it is written, into a new file, and broken off.
 
+#![allow(clippy::unwrap_used, reason = "a test, whose helpers stand outside of its test functions")]
+
 use std::path::Path;
 
 use tidings_store::{
