@@ -1,10 +1,12 @@
 //! `tidings node`: runs a node until it is told to stop.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{io, thread};
 
 use anyhow::Context as _;
+use listenfd::ListenFd;
 use serde_json::json;
 use tidings_node::config::{self, Config};
 use tidings_node::start;
@@ -41,20 +43,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     log(args.json);
     let path = args.config.clone().unwrap_or_else(|| args.folder.data.join(config::FILE_NAME));
     let config = Config::read(&path)?;
+    // Before there are threads: it takes its variables out of the environment.
+    let handed_over = ListenFd::from_env().take_tcp_listener(0).context(
+        "the socket that was handed over (LISTEN_FDS) is none for TCP: in the socket unit, write \
+         ListenStream= with an address and a port",
+    )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let done = runtime.block_on(serve(config, args));
+    let done = runtime.block_on(serve(config, handed_over, args));
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
-async fn serve(config: Config, args: &Args) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    handed_over: Option<TcpListener>,
+    args: &Args,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
     let opening = progress::if_longer_than(START_SHORT, "opening the store");
-    let node = start::start(config).await?;
+    let node = start::start(config, handed_over).await?;
     drop(opening);
     announce(&node, args.json);
     let input = args.while_input.then(input_ends);

@@ -6,6 +6,7 @@
 //! store, [`examine`] looks at one that may not run.
 
 pub mod admin_link;
+mod alias;
 mod bootstrap;
 pub mod chance;
 mod client_link;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -107,6 +107,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The socket that was handed over cannot be used.
+    #[error("taking over the socket for devices that was handed over (LISTEN_FDS)")]
+    HandedOver(#[source] io::Error),
     /// The administrator's socket cannot be made.
     #[error("making the socket for administrators in {}; is the path too long?", .data.display())]
     AdminSocket {
@@ -169,18 +172,20 @@ pub struct Node {
     tasks: JoinSet<()>,
 }
 
-/// Starts a node. Everything is bound and the store is open when this returns.
+/// Starts a node. Everything is bound and the store is open when this returns. Devices connect to the
+/// socket that was `handed_over`, if there is one: it outlives the process, so that nobody who connects
+/// while the node starts anew is refused.
 ///
 /// # Errors
 /// [`StartError`]; nothing runs then.
-pub async fn start(config: Config) -> Result<Node, StartError> {
+pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<Node, StartError> {
     let keys = keys::load(&config.data, &config.domains, &config.custodians, clock::now_ms())?;
     raise_file_limit();
     let ballast = Ballast::beside(&store_path(&config.data), config.store.ballast_bytes);
     let mut store = open_store(&config.data, &config.store, &ballast)?;
     let core = open_core(&mut store, &config, &keys)?;
 
-    let (clients, tls) = bind_clients(&config.clients).await?;
+    let (clients, tls) = bind_clients(&config.clients, handed_over).await?;
     let admin = bind("listen_admin", config.listen_admin).await?;
     if !is_inside(config.listen_admin.ip()) {
         warn!(
@@ -468,9 +473,21 @@ fn spawn_loop(turning: Loop) -> Result<oneshot::Receiver<Result<(), CommitFailed
 
 async fn bind_clients(
     config: &ClientsConfig,
+    handed_over: Option<StdListener>,
 ) -> Result<(TcpListener, Option<tokio_rustls::TlsAcceptor>), StartError> {
     let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
-    Ok((bind("listen_clients", config.listen).await?, tls))
+    let listener = match handed_over {
+        Some(listener) => take_over(listener).map_err(StartError::HandedOver)?,
+        None => bind("listen_clients", config.listen).await?,
+    };
+    Ok((listener, tls))
+}
+
+fn take_over(listener: StdListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    info!("devices connect to a socket that was handed over; listen_clients does not count");
+    Ok(listener)
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -58,7 +58,7 @@ async fn run(more: &str) -> Running {
 }
 
 async fn run_in(folder: tempfile::TempDir, more: &str) -> Running {
-    let node: Node = start(configure(folder.path(), more)).await.unwrap();
+    let node: Node = start(configure(folder.path(), more), None).await.unwrap();
     let (id, bound) = (node.id(), node.bound().clone());
     let (stop, stopped) = oneshot::channel();
     let mut ending = JoinSet::new();

@@ -2,6 +2,8 @@
 
 use std::{
     ffi::OsStr,
+    net::TcpListener,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
     sync::OnceLock,
@@ -47,6 +49,20 @@ pub(crate) fn path() -> &'static Path {
         assert!(built.status.success(), "building the binary:\n{said}");
         profile_folder.join("tidings")
     })
+}
+
+/// The binary with a socket that it is handed over the way systemd does it: as number 3, with the
+/// process named that it is for. The shell becomes that process.
+pub(crate) fn command_with_socket(args: &[&str], held: &TcpListener) -> Command {
+    const HAND_OVER: &str = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", HAND_OVER, "sh"]).arg(path()).args(args).kill_on_drop(true);
+    let socket = held.try_clone().expect("a second handle of a socket");
+    command.stdin(OwnedFd::from(socket));
+    for name in SETTINGS {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// The binary with arguments, and none of the settings of whoever runs the test.

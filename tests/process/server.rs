@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) ports: [u16; 3],
     /// What the process gets as its environment.
     pub(crate) env: Vec<(&'static str, String)>,
+    /// The socket for devices, when it is not the node's own: as systemd holds one.
+    pub(crate) held: Option<TcpListener>,
     child: Option<Child>,
 }
 
@@ -65,7 +67,7 @@ impl Server {
         let made = binary::json(&["init", text(&folder), "--json"]).await;
         let id = NodeId::parse(made["node"].as_str().expect("a node id")).expect("a node id");
         let ports = [free_port(), free_port(), free_port()];
-        let server = Self { name, id, folder, ports, env: Vec::new(), child: None };
+        let server = Self { name, id, folder, ports, env: Vec::new(), held: None, child: None };
         server.configure(bootstrap, extra);
         server
     }
@@ -106,7 +108,11 @@ impl Server {
     async fn launch(&mut self, failpoint: Option<String>) -> bool {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log());
-        let mut command = binary::command(&["node", "--json", "--data", text(&self.folder)]);
+        let args = ["node", "--json", "--data", text(&self.folder)];
+        let mut command = match &self.held {
+            None => binary::command(&args),
+            Some(held) => binary::command_with_socket(&args, held),
+        };
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(failpoint) = failpoint {
             command.env("TIDINGS_FAILPOINT", failpoint);

@@ -19,6 +19,7 @@ use super::limits::{
     PUBLICATIONS_MAX,
 };
 use super::{P2pEvent, Validate, Validity};
+use crate::alias::alias;
 
 type Kad = kad::Behaviour<MemoryStore>;
 
@@ -156,7 +157,7 @@ impl Dht {
     fn offered(&mut self, kad: &mut Kad, source: PeerId, mut record: Record) {
         let of_peer = self.checks_of.entry(source).or_default();
         if self.checks >= DHT_CHECKS_PER_BEAT_MAX || *of_peer >= DHT_CHECKS_PER_PEER_MAX {
-            tracing::debug!(%source, "too many records offered; this one is not looked at");
+            tracing::debug!(source = %alias(&source), "too many records offered; this one is not looked at");
             return;
         }
         self.checks += 1;
@@ -170,7 +171,7 @@ impl Dht {
             Validity::Newer => {}
             Validity::NotNewer => return,
             Validity::Invalid => {
-                tracing::debug!(%source, "an invalid record was offered");
+                tracing::debug!(source = %alias(&source), "an invalid record was offered");
                 return;
             }
         }
@@ -178,7 +179,7 @@ impl Dht {
         record.publisher = None;
         self.make_room(kad, &record.key);
         if let Err(error) = kad.store_mut().put(record) {
-            tracing::debug!(%source, %error, "an offered record was not kept");
+            tracing::debug!(source = %alias(&source), %error, "an offered record was not kept");
         }
     }
 

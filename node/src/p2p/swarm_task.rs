@@ -23,6 +23,7 @@ use super::limits::{BEAT, OUTBOX_EVENTS_MAX};
 use super::peers::{Effect, Peers};
 use super::session::{End, Ended, Session};
 use super::{Command, P2pEvent, P2pLimits, Validate};
+use crate::alias::alias;
 
 /// The swarm and all that is known about its peers.
 pub(crate) struct SwarmTask {
@@ -159,7 +160,7 @@ impl SwarmTask {
         match event {
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                tracing::debug!(peer = %peer_id, dialled = endpoint.is_dialer(), "connected");
+                tracing::debug!(peer = %alias(&peer_id), dialled = endpoint.is_dialer(), "connected");
                 if self.dials.remove(&connection_id).is_some() {
                     self.peers.dialled(peer_id);
                 }
@@ -167,7 +168,7 @@ impl SwarmTask {
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 let cause = cause.map(|cause| chain(&cause));
-                tracing::debug!(peer = %peer_id, cause, "disconnected");
+                tracing::debug!(peer = %alias(&peer_id), cause, "disconnected");
                 self.peers.disconnected(peer_id, connection_id);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -222,7 +223,7 @@ impl SwarmTask {
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
                 // TCP alone would notice a dead peer after a quarter of an hour.
-                tracing::debug!(%peer, %error, "the peer does not answer pings");
+                tracing::debug!(peer = %alias(&peer), %error, "the peer does not answer pings");
                 self.swarm.close_connection(connection);
             }
             BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) => {}
@@ -242,7 +243,7 @@ impl SwarmTask {
             }
         };
         let Some(Running { link, peer, .. }) = self.running.remove(&id) else { return };
-        tracing::info!(link, %peer, why, "link down");
+        tracing::info!(link, peer = %alias(&peer), why, "link down");
         self.report(P2pEvent::LinkDown { link, peer, why });
         self.peers.ended(link, spoils_connection);
     }
@@ -281,7 +282,7 @@ impl SwarmTask {
                 // It ends dials too; their failure must not be taken for that of a later one.
                 self.dials.retain(|_, dialled| *dialled != peer);
                 if self.swarm.disconnect_peer_id(peer).is_err() {
-                    tracing::debug!(%peer, "was not connected");
+                    tracing::debug!(peer = %alias(&peer), "was not connected");
                 }
             }
             Effect::Failed { peer, why } => {
@@ -313,7 +314,7 @@ impl SwarmTask {
     fn start(&mut self, link: u64, peer: PeerId, opener: Opener, pair: Box<Pair>) {
         let dialer = opener == Opener::Us;
         self.addresses.remove(&peer);
-        tracing::info!(link, %peer, dialer, "link up");
+        tracing::info!(link, peer = %alias(&peer), dialer, "link up");
         let (session, sender) = Session::new(link, peer, self.events.clone(), &self.limits);
         let (end, told) = oneshot::channel();
         let (announced, wait) = oneshot::channel();
