@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
 use tidings_node::admin_link::AskError;
 use tidings_node::keys::STORE_FILE;
 use tidings_node::snapshot;
@@ -27,7 +28,13 @@ pub(crate) fn each(
             Ok(Giver::RunningNode)
         }
         Err(AskError::NotRunning { .. }) => {
-            let file = RedbFile::open(&data.join(STORE_FILE)).map_err(mend)?;
+            let path = data.join(STORE_FILE);
+            ensure!(
+                path.exists(),
+                "{} is not there: name a node's folder with --data, or start the node once",
+                path.display()
+            );
+            let file = RedbFile::open(&path).map_err(mend)?;
             file.each(&mut |item| each(item).map_err(Gone::Here)).map_err(Gone::over)?;
             Ok(Giver::File)
         }
