@@ -221,6 +221,10 @@ async fn running_store(report: &mut Report, data: &Path) {
             report.ok("store", format!("{rows} rows were read while the node runs"));
         }
         Ok(Ok((_, Some(broken)))) => report.failed("store", broken, restore),
+        // A backup that is on its way is no fault of the store.
+        Ok(Err(error)) if matches!(error.downcast_ref(), Some(AskError::Refused(_))) => {
+            report.warning("store", format!("{error:#}"), "run the same command again then");
+        }
         Ok(Err(error)) => {
             let next = "look at the node's log: it names what it cannot read";
             report.failed("store", format!("{error:#}"), next);
