@@ -62,6 +62,10 @@ fn every_rule_holds_where_it_once_did_not() {
         11_001_679,
         // A node was put back, and nobody whom it spoke to knew its newest addresses.
         11_006_055,
+        // A clock was set back, and a device that stayed linked went on by the old one.
+        12_005_735,
+        // A device had waited for a bundle, and wrote while old frames were tried.
+        12_010_294,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

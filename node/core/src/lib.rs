@@ -188,7 +188,10 @@ impl Core {
         now_ms: u64,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        self.now_ms = now_ms;
+        let was_ms = core::mem::replace(&mut self.now_ms, now_ms);
+        if was_ms > now_ms + CLOCK_SET_BACK_MS {
+            self.greet_devices_anew();
+        }
         match event {
             Event::ClientConnected { conn } => self.on_client_connected(conn),
             Event::Client { conn, input } => return self.on_client(conn, input, txn),
@@ -281,6 +284,9 @@ impl Core {
         false
     }
 }
+
+/// A clock that goes back by more than this was wrong before: half of what a device may be ahead.
+const CLOCK_SET_BACK_MS: u64 = limits::CLOCK_SKEW_MS_MAX / 2;
 
 /// The one key in [`schema::OWNER`].
 const OWNER_KEY: &[u8] = b"node";

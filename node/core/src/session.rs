@@ -353,13 +353,19 @@ impl Core {
 
     /// Ends every link: all have to greet again, because the own store was rolled back.
     pub(crate) fn forget_links(&mut self) {
-        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
-        for conn in conns {
-            self.refuse_link(conn, RefusalCode::Busy);
-        }
+        self.greet_devices_anew();
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.refuse_peer(link, RefusalCode::Busy);
+        }
+    }
+
+    /// Devices learn the node's clock when they are greeted. Once it was set back, what they write by
+    /// the old one would be from the future for as long as their links last.
+    pub(crate) fn greet_devices_anew(&mut self) {
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.refuse_link(conn, RefusalCode::Busy);
         }
     }
 }

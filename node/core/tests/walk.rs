@@ -411,3 +411,16 @@ fn a_node_that_was_put_back_with_a_clock_set_back_is_found_at_its_new_addresses(
     acme.wait(24 * 3600 * 1000);
     assert_eq!(acme.lookups.iter().filter(|node| **node == acme.id).count(), 12);
 }
+
+#[test]
+fn devices_are_greeted_anew_when_the_clock_was_set_back() {
+    let mut acme = Node::open_at(10, &MemDisk::new(), 1, NOW_MS + 2 * 3600 * 1000);
+    let alice = Phone::join(&mut acme, "alice", 30);
+    let (alice, _) = alice.again(&mut acme, ConnId(7));
+    acme.now_ms -= 2 * 3600 * 1000;
+    acme.give([Event::Tick]);
+    let mut frames = acme.to_clients.remove(&alice.conn).unwrap_or_default();
+    assert!(matches!(frames.pop_back(), Some((NodeFrame::Refused(_) | NodeFrame::Goaway(_), _))));
+    let (_, welcome) = alice.again(&mut acme, ConnId(8));
+    assert_eq!(welcome.time_ms, acme.now_ms);
+}
