@@ -66,6 +66,8 @@ fn every_rule_holds_where_it_once_did_not() {
         12_005_735,
         // A device had waited for a bundle, and wrote while old frames were tried.
         12_010_294,
+        // An old frame brought what its receiver had never had, and took for alive.
+        13_005_759,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

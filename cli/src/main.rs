@@ -35,6 +35,7 @@ mod snapshot;
 mod status;
 mod storage;
 mod style;
+mod trace;
 mod verify;
 
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ enum Command {
     Send(send::Args),
     Inbox(inbox::Args),
     Status(status::Args),
+    Trace(trace::Args),
     Export(export::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Inbox(args) => inbox::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -464,7 +464,7 @@ mod tests {
         let defaults = parse("data = \".\"").unwrap();
         assert_eq!(parse(EXAMPLE).unwrap(), defaults);
         let shown = uncommented("# ");
-        assert_eq!(shown.lines().count(), 16, "{shown}");
+        assert_eq!(shown.lines().count(), 18, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
         assert_eq!(examples.lines().count(), 7, "{examples}");

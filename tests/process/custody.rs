@@ -99,5 +99,16 @@ async fn evidence_verifies(cluster: &mut Cluster, dir: &Path) {
         let is_proved = |finding: &&Value| finding["claim"] == claim && finding["proved"] == true;
         assert!(found.iter().any(|finding| is_proved(&finding)), "{claim} in {verdict}");
     }
+    let trace = binary::json(&["trace", &held, "--home", text(&home), "--json"]).await;
+    let way = &trace["devices"][0];
+    let steps: Vec<&str> = way["steps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|step| step["proved"] == true)
+        .filter_map(|step| step["claim"].as_str())
+        .collect();
+    assert_eq!(&steps[..4], ["Accepted", "Custody", "AtDest", "Delivered"], "{trace}");
+    assert_eq!((way["ended"].as_str(), way["gaps"][0].as_str()), (steps.last().copied(), None));
     cluster.alice.come_back();
 }
