@@ -18,13 +18,13 @@ use thiserror::Error;
 use tidings_protocol::codec;
 use tidings_protocol::descriptor::Delegation;
 use tidings_protocol::id::NodeId;
-use tidings_protocol::key::{SecretKey, X25519Key};
+use tidings_protocol::key::SecretKey;
 use tidings_protocol::signed::Signed;
 use tracing::{info, warn};
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::chance::{NoRandomness, draw};
+use crate::delegation::{RUNS_OUT, Wanted};
 use crate::p2p::TransportSeed;
 
 /// The organisation itself: kept apart.
@@ -40,10 +40,6 @@ const DELEGATION: &str = DELEGATION_FILE;
 pub const FILES: [&str; 4] = [OPERATIONAL, SEALING, TRANSPORT, DELEGATION];
 /// The store's name inside the data folder. While it is there, no keys of another node are made.
 pub const STORE_FILE: &str = "node.redb";
-
-/// A delegation is good for a year, and renewed in its last quarter.
-const DELEGATION_LIFE_MS: u64 = 365 * 24 * 3600 * 1000;
-const RENEW_BEFORE_MS: u64 = DELEGATION_LIFE_MS / 4;
 
 /// The keys that a running node needs.
 #[derive(Debug)]
@@ -323,53 +319,6 @@ fn read_root(path: &Path, node: NodeId) -> Result<Option<SecretKey>, KeyError> {
     Ok(Some(root))
 }
 
-const RUNS_OUT: &str = "runs out soon";
-
-/// What the delegation should say.
-struct Wanted<'a> {
-    operational: &'a SecretKey,
-    sealing: &'a [u8; 32],
-    domains: &'a [String],
-    custodians: &'a [NodeId],
-}
-
-impl Wanted<'_> {
-    fn sealing_key(&self) -> X25519Key {
-        X25519Key(PublicKey::from(&StaticSecret::from(*self.sealing)).to_bytes())
-    }
-
-    fn differs_from(&self, held: &Delegation, now_ms: u64) -> Option<&'static str> {
-        if held.not_after_ms <= now_ms {
-            Some("is over")
-        } else if held.operational != self.operational.public() {
-            Some("is for another operational key")
-        } else if held.sealing != self.sealing_key() {
-            Some("is for another sealing key")
-        } else if held.domains != self.domains {
-            Some("names other domains than the configuration")
-        } else if held.custodians != self.custodians {
-            Some("names other custodians than the configuration")
-        } else if held.not_after_ms <= now_ms + RENEW_BEFORE_MS {
-            Some(RUNS_OUT)
-        } else {
-            None
-        }
-    }
-
-    fn sign(&self, root: &SecretKey, serial_before: u64, now_ms: u64) -> Signed<Delegation> {
-        let delegation = Delegation {
-            node: NodeId::of(&root.public()),
-            serial: now_ms.max(serial_before + 1),
-            operational: self.operational.public(),
-            sealing: self.sealing_key(),
-            custodians: self.custodians.to_vec(),
-            domains: self.domains.to_vec(),
-            not_after_ms: now_ms + DELEGATION_LIFE_MS,
-        };
-        Signed::new(&delegation, root)
-    }
-}
-
 /// Makes the folder, for its user alone, if it is not there.
 fn make_folder(data: &Path) -> Result<(), KeyError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|source| {
@@ -469,7 +418,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{DELEGATION_LIFE_MS, KeyError, create, load, open_folder, owner};
+    use crate::delegation::DELEGATION_LIFE_MS;
+
+    use super::{KeyError, create, load, open_folder, owner};
 
     const NOW: u64 = 1_800_000_000_000;
 

@@ -14,6 +14,7 @@ mod client_listener;
 mod client_queue;
 pub mod clock;
 pub mod config;
+mod delegation;
 mod disk;
 pub mod examine;
 mod failpoint;
