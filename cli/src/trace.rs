@@ -158,7 +158,7 @@ impl Way {
         let is_held = |step: &&Step| {
             step.claim != Claim::Custody || step.until_ms.is_none_or(|until_ms| until_ms > now_ms)
         };
-        let last = ended.or_else(|| proved().filter(is_held).last());
+        let last = ended.or_else(|| proved().rfind(is_held));
         let holder = match last {
             None => Holder::Writer,
             Some(step) => step.node.map_or(Holder::Recipient, Holder::Node),
