@@ -67,7 +67,8 @@ fn every_rule_holds_where_it_once_did_not() {
         // A device had waited for a bundle, and wrote while old frames were tried.
         12_010_294,
         // An old frame brought what its receiver had never had, and took for alive.
-        13_005_759,
+        13_005_759, // A late message followed what a commit in doubt had shown.
+        13_019_891,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }
