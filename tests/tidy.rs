@@ -354,6 +354,46 @@ fn the_pages_that_a_newcomer_needs_exist() {
     }
 }
 
+/// What stands between back-ticks in a page, line by line.
+fn code_spans(text: &str) -> Vec<&str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Whether a function of this name stands in a file whose path ends so.
+fn has_function(sources: &[(String, String)], file: &str, name: &str) -> bool {
+    let is_there = |path: &str| path == file || path.ends_with(&format!("/{file}"));
+    let opening = format!("fn {name}(");
+    sources.iter().any(|(path, text)| is_there(path) && text.contains(&opening))
+}
+
+#[test]
+fn what_the_pages_name_as_shown_exists() {
+    let sources = sources();
+    let (broken, options) = (read("tests/harness/sabotage.rs"), read("tests/harness/options.rs"));
+    let mut complaints = Vec::new();
+    for page in ["docs/faults.md", "docs/complaints.md"] {
+        let text = read(page);
+        let mut tests = 0;
+        for span in code_spans(&text) {
+            let exists = if let Some((file, name)) = span.split_once("::") {
+                tests += 1;
+                file.ends_with(".rs") && has_function(&sources, file, name)
+            } else if let Some((_, name)) = span.split_once("--broken ") {
+                broken.contains(&format!("(\"{name}\", "))
+            } else if let Some(fault) = span.strip_prefix("sim.") {
+                options.contains(&format!("pub {fault}: "))
+            } else {
+                true
+            };
+            if !exists {
+                complaints.push(format!("{page} names {span}, which is not there"));
+            }
+        }
+        assert!(tests > 10, "{page} names {tests} tests only; is it read rightly?");
+    }
+    none(&complaints);
+}
+
 /// The value of a key of the root manifest's `[workspace.package]`.
 fn workspace_version() -> String {
     let manifest = read("Cargo.toml");
