@@ -69,6 +69,8 @@ fn every_rule_holds_where_it_once_did_not() {
         // An old frame brought what its receiver had never had, and took for alive.
         13_005_759, // A late message followed what a commit in doubt had shown.
         13_019_891,
+        // A device waited for a bundle that was not to be had, and the world was taken for finished.
+        14_009_686,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

@@ -34,8 +34,9 @@ const SETUP_MS_MAX: u64 = 10 * 60_000;
 pub const HEALING_MS_MAX: u64 = 4 * 3_600_000;
 /// How often the healed world is asked whether it is done.
 const QUIET_CHECK_MS: u64 = 10_000;
-/// Rest that must last: devices hold messages back for five seconds when earlier ones are missing.
-const SETTLED_MS: u64 = 20_000;
+/// Rest that must last: devices hold messages back for five seconds when earlier ones are missing, and
+/// ask again after a minute for a bundle that was not to be had.
+const SETTLED_MS: u64 = 200_000;
 /// A world in which more than this happens does not come to rest; most need a few thousand.
 const ACTIONS_MAX: u64 = 250_000;
 
