@@ -31,23 +31,26 @@ enum Question {
         #[arg(long)]
         peer: Option<String>,
     },
+    /// What peers refuse again and again.
+    Dead(crate::dead::Args),
     /// The node at a glance, and the addresses that others put into `bootstrap`.
     #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings --json")]
     Status(Common),
 }
 
 #[derive(clap::Args)]
-struct Common {
+pub(crate) struct Common {
     #[command(flatten)]
-    folder: show::NodeFolder,
+    pub(crate) folder: show::NodeFolder,
     /// Print one line of JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (common, request) = match &args.question {
         Question::Peers(common) => (common, AdminRequest::Peers),
+        Question::Dead(args) => return crate::dead::run(args),
         Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
         Question::Status(common) => (common, AdminRequest::Status),
     };
@@ -61,22 +64,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Question::Peers(_) => show_peers(&answer),
         Question::Queue { .. } => show_queue(&answer),
         Question::Status(_) => show_status(&answer),
+        Question::Dead(_) => {}
     }
     Ok(())
 }
 
-fn rows(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+pub(crate) fn rows(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
     answer.as_array().map(|items| items.iter().map(row).collect()).unwrap_or_default()
 }
 
-fn time(item: &Value, name: &str) -> String {
+pub(crate) fn time(item: &Value, name: &str) -> String {
     relative(item.get(name).and_then(Value::as_u64))
 }
 
 /// What was handed over and is not final.
 fn held(item: &Value) -> String {
     let count = |name| item.get(name).and_then(Value::as_u64).unwrap_or(0);
-    count("queued").saturating_sub(count("waiting")).to_string()
+    count("queued").saturating_sub(count("waiting")).saturating_sub(count("dead")).to_string()
 }
 
 fn show_peers(answer: &Value) {
@@ -86,6 +90,7 @@ fn show_peers(answer: &Value) {
         "WAITING",
         "OLDEST",
         "HELD",
+        "DEAD",
         "CUSTODY",
         "STATEMENTS",
         "FAILURES",
@@ -100,6 +105,7 @@ fn show_peers(answer: &Value) {
             field(peer, "waiting"),
             time(peer, "oldest_ms"),
             held(peer),
+            field(peer, "dead"),
             field(peer, "in_custody"),
             field(peer, "statements"),
             field(peer, "failures"),
@@ -118,7 +124,12 @@ fn show_queue(answer: &Value) {
             time(item, "accepted_ms"),
             time(item, "expires_ms"),
             format!("{} of {}", field(item, "finished"), field(item, "copies")),
-            if field(item, "waiting") == "true" { "here" } else { "handed over" }.to_owned(),
+            match (field(item, "waiting").as_str(), field(item, "dead").as_str()) {
+                ("true", _) => "here",
+                (_, "true") => "dead letter",
+                _ => "handed over",
+            }
+            .to_owned(),
         ]
     };
     show::table(&["FOR", "ENVELOPE", "ACCEPTED", "EXPIRES", "FINAL", "WAITS"], &rows(answer, row));
@@ -133,6 +144,7 @@ fn show_status(answer: &Value) {
         ("peers_connected", "peers connected"),
         ("waiting", "envelopes to hand over"),
         ("held", "envelopes held by peers"),
+        ("dead", "dead letters"),
         ("inbox", "copies for devices"),
         ("full", "disk full"),
         ("full_for_peers", "disk full for peers"),

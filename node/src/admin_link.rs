@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tidings_core::effect::{AdminReply, NodeStatus, PeerStatus, QueueItem};
-use tidings_core::event::AdminCommand;
+use tidings_core::effect::{AdminReply, DeadLetter, NodeStatus, PeerStatus, QueueItem};
+use tidings_core::event::{AdminCommand, DeadPick};
 use tidings_core::space::Intake;
 use tidings_protocol::client_frame::InviteSecret;
-use tidings_protocol::id::NodeId;
+use tidings_protocol::id::{Eid, NodeId};
+use tidings_protocol::refusal::RefusalCode;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -49,10 +50,52 @@ pub enum AdminRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<String>,
     },
+    /// Dead letters for one peer, or for all.
+    Dead {
+        /// The peer's id, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+    },
+    /// Send dead letters again.
+    Redrive(Letters),
+    /// Drop dead letters.
+    DropDead(Letters),
     /// The node at a glance.
     Status,
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
     Snapshot,
+}
+
+/// Which dead letters: one of the two, or all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Letters {
+    /// One envelope's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eid: Option<String>,
+    /// A peer's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// All that there are. Said in so many words, so that a slip does not mean everything.
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Letters {
+    fn pick(&self) -> Result<DeadPick, String> {
+        match (&self.eid, &self.node, self.all) {
+            (Some(eid), None, false) => Eid::from_hex(eid).map(DeadPick::One).ok_or_else(|| {
+                "this is no envelope id: `tidings admin dead list` shows them".to_owned()
+            }),
+            (None, Some(node), false) => parse_node(node).map(DeadPick::Peer),
+            (None, None, true) => Ok(DeadPick::All),
+            _ => Err("say which: an envelope, a peer, or all".to_owned()),
+        }
+    }
+}
+
+fn parse_node(text: &str) -> Result<NodeId, String> {
+    NodeId::parse(text).map_err(|error| error.to_string())
 }
 
 /// A running node could not be asked.
@@ -225,13 +268,27 @@ impl Admin {
             AdminRequest::Peers => self.ask(AdminCommand::Peers).await,
             AdminRequest::Status => self.ask(AdminCommand::Status).await,
             AdminRequest::Snapshot => Answer::Error("a snapshot takes the connection".to_owned()),
-            AdminRequest::Queue { node: None } => {
-                self.ask(AdminCommand::Queue { node: None }).await
+            AdminRequest::Queue { node } => {
+                let node = node.as_deref().map(parse_node).transpose();
+                self.ask_if(node.map(|node| AdminCommand::Queue { node })).await
             }
-            AdminRequest::Queue { node: Some(text) } => match NodeId::parse(&text) {
-                Ok(node) => self.ask(AdminCommand::Queue { node: Some(node) }).await,
-                Err(error) => Answer::Error(error.to_string()),
-            },
+            AdminRequest::Dead { node } => {
+                let node = node.as_deref().map(parse_node).transpose();
+                self.ask_if(node.map(|node| AdminCommand::Dead { node })).await
+            }
+            AdminRequest::Redrive(letters) => {
+                self.ask_if(letters.pick().map(AdminCommand::Redrive)).await
+            }
+            AdminRequest::DropDead(letters) => {
+                self.ask_if(letters.pick().map(AdminCommand::DropDead)).await
+            }
+        }
+    }
+
+    async fn ask_if(&self, command: Result<AdminCommand, String>) -> Answer {
+        match command {
+            Ok(command) => self.ask(command).await,
+            Err(why) => Answer::Error(why),
         }
     }
 
@@ -259,6 +316,10 @@ impl Admin {
             Some(AdminReply::Refused(why)) => Answer::Error(why),
             Some(AdminReply::Peers(peers)) => Answer::Ok(peers.iter().map(peer).collect()),
             Some(AdminReply::Queue(items)) => Answer::Ok(items.iter().map(queue_item).collect()),
+            Some(AdminReply::Dead(letters)) => {
+                Answer::Ok(letters.iter().map(dead_letter).collect())
+            }
+            Some(AdminReply::Changed(count)) => Answer::Ok(json!({ "letters": count })),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
         }
     }
@@ -276,6 +337,7 @@ impl Admin {
             "peers_connected": status.peers_connected,
             "queued": status.queued,
             "waiting": status.waiting,
+            "dead": status.dead,
             "inbox": status.inbox,
             "counting": status.counting,
             "full": status.intake == Intake::Nobody,
@@ -292,6 +354,8 @@ fn peer(peer: &PeerStatus) -> Value {
         "queued": peer.queued,
         "waiting": peer.waiting,
         "oldest_ms": peer.oldest_ms,
+        "dead": peer.dead,
+        "dead_oldest_ms": peer.dead_oldest_ms,
         "statements": peer.statements,
         "in_custody": peer.in_custody,
         "consent_rows": peer.consent_rows,
@@ -312,12 +376,26 @@ fn queue_item(item: &QueueItem) -> Value {
         "copies": item.copies,
         "finished": item.finished,
         "waiting": item.waiting,
+        "dead": item.dead,
+    })
+}
+
+fn dead_letter(letter: &DeadLetter) -> Value {
+    json!({
+        "node": letter.node.to_text(),
+        "eid": letter.eid.to_string(),
+        "accepted_ms": letter.accepted_ms,
+        "expires_ms": letter.expires_ms,
+        "since_ms": letter.since_ms,
+        "attempts": letter.attempts,
+        "last_ms": letter.last_ms,
+        "refusal": letter.refusal.map(RefusalCode::name),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::AdminRequest;
+    use super::{AdminRequest, Letters};
 
     #[test]
     fn a_question_is_one_line_and_unknown_words_are_refused() {
@@ -327,5 +405,23 @@ mod tests {
         assert_eq!(invite.ok(), Some(AdminRequest::Invite { uses: 2, life_ms: 5 }));
         assert!(serde_json::from_str::<AdminRequest>(r#"{"ask":"queue","peer":""}"#).is_err());
         assert!(serde_json::from_str::<AdminRequest>(r#"{"ask":"stop"}"#).is_err());
+    }
+
+    #[test]
+    fn which_dead_letters_is_said_once() {
+        let read = serde_json::from_str(r#"{"ask":"redrive","all":true}"#).ok();
+        let all = Letters { all: true, ..Letters::default() };
+        assert_eq!(read, Some(AdminRequest::Redrive(all.clone())));
+        assert!(all.pick().is_ok());
+        let eid = Some("07".repeat(24));
+        assert!(Letters { eid: eid.clone(), ..Letters::default() }.pick().is_ok());
+        for wrong in [
+            Letters::default(),
+            Letters { eid, all: true, ..Letters::default() },
+            Letters { eid: Some("07".to_owned()), ..Letters::default() },
+            Letters { node: Some("nobody".to_owned()), ..Letters::default() },
+        ] {
+            assert!(wrong.pick().is_err(), "{wrong:?}");
+        }
     }
 }

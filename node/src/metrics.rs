@@ -51,13 +51,15 @@ pub(crate) struct Metrics {
     queued: Family<PeerLabel, Gauge>,
     waiting: Family<PeerLabel, Gauge>,
     oldest: Family<PeerLabel, Gauge<f64, AtomicU64>>,
+    dead: Family<PeerLabel, Gauge>,
+    dead_oldest: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     connected: Family<PeerLabel, Gauge>,
     disk: Family<Word, Gauge>,
     draining: AtomicBool,
 }
 
 /// What can become of envelopes and copies, in the words of [`Metrics::observe`].
-const OBSERVED: [&str; 12] = [
+const OBSERVED: [&str; 13] = [
     "accepted",
     "stored",
     "duplicate",
@@ -66,6 +68,7 @@ const OBSERVED: [&str; 12] = [
     "failed",
     "expired",
     "bad_statement",
+    "dead_letter",
     "audit_unknown",
     "rolled_back",
     "other_rolled_back",
@@ -87,6 +90,8 @@ impl Metrics {
             queued: Family::default(),
             waiting: Family::default(),
             oldest: Family::default(),
+            dead: Family::default(),
+            dead_oldest: Family::default(),
             connected: Family::default(),
             disk: Family::default(),
             draining: AtomicBool::new(false),
@@ -126,6 +131,9 @@ impl Metrics {
         r.register("peer_waiting", help, self.waiting.clone());
         let (unit, help) = (Unit::Seconds, "Age of the oldest that waits to be handed over");
         r.register_with_unit("peer_oldest", help, unit, self.oldest.clone());
+        r.register("peer_dead", "Dead letters for a peer", self.dead.clone());
+        let (unit, help) = (Unit::Seconds, "How long the oldest of them has been one");
+        r.register_with_unit("peer_dead_oldest", help, unit, self.dead_oldest.clone());
         r.register("peer_connected", "Whether a link is up and greeted", self.connected.clone());
         r.register_with_unit("disk", "The store's disk", Unit::Bytes, self.disk.clone());
     }
@@ -151,6 +159,7 @@ impl Metrics {
                 return;
             }
             Observed::BadStatement => "bad_statement",
+            Observed::DeadLetter => "dead_letter",
             Observed::AuditUnknown => "audit_unknown",
             Observed::RolledBack => "rolled_back",
             Observed::OtherRolledBack => "other_rolled_back",
@@ -203,6 +212,7 @@ impl Metrics {
             ("peers_connected", status.peers_connected),
             ("queued", status.queued),
             ("waiting", status.waiting),
+            ("dead", status.dead),
             ("inbox", status.inbox),
             ("counting", u64::from(status.counting)),
             ("full", u64::from(status.intake == Intake::Nobody)),
@@ -219,13 +229,19 @@ impl Metrics {
         self.queued.clear();
         self.waiting.clear();
         self.oldest.clear();
+        self.dead.clear();
+        self.dead_oldest.clear();
         self.connected.clear();
         for peer in peers.into_iter().take(METRIC_PEERS_MAX) {
             let labels = [("peer", peer.node.to_text())];
-            let oldest = peer.oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
+            let age = |since_ms: Option<u64>| {
+                seconds(since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)))
+            };
             self.queued.get_or_create(&labels).set(gauge(peer.queued));
             self.waiting.get_or_create(&labels).set(gauge(peer.waiting));
-            self.oldest.get_or_create(&labels).set(seconds(oldest));
+            self.oldest.get_or_create(&labels).set(age(peer.oldest_ms));
+            self.dead.get_or_create(&labels).set(gauge(peer.dead));
+            self.dead_oldest.get_or_create(&labels).set(age(peer.dead_oldest_ms));
             self.connected.get_or_create(&labels).set(i64::from(peer.connected));
         }
     }
@@ -338,6 +354,7 @@ mod tests {
             Observed::Expired,
             Observed::Refused(RefusalCode::Busy),
             Observed::BadStatement,
+            Observed::DeadLetter,
             Observed::AuditUnknown,
             Observed::RolledBack,
             Observed::OtherRolledBack,

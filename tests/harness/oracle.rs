@@ -260,6 +260,7 @@ impl Oracle {
             Observed::Expired => "expired",
             Observed::Refused(_) => "refused",
             Observed::BadStatement => "bad statement",
+            Observed::DeadLetter => "dead letter",
             Observed::AuditUnknown => "audit unknown",
             Observed::RolledBack => "rolled back",
             Observed::OtherRolledBack => "other rolled back",

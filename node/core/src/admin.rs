@@ -1,4 +1,5 @@
-//! What an administrator asks, and the answers. Changes nothing but invites.
+//! What an administrator asks, and the answers. Changes nothing but invites; what is done about dead
+//! letters is in `admin_dead.rs`.
 
 use tidings_protocol::{custody::Consent, id::NodeId, signed::Signed};
 use tidings_store::{StoreError, Txn};
@@ -40,6 +41,9 @@ impl Core {
             }
             AdminCommand::Peers => AdminReply::Peers(self.peer_statuses(txn)?),
             AdminCommand::Queue { node } => AdminReply::Queue(self.queue_items(node, txn)?),
+            AdminCommand::Dead { node } => AdminReply::Dead(self.dead_letters(node, txn)?),
+            AdminCommand::Redrive(pick) => self.redrive(pick, txn)?,
+            AdminCommand::DropDead(pick) => self.drop_dead(pick, txn)?,
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
         };
         self.effects.push_back(Effect::AdminReply { token, reply });
@@ -64,6 +68,8 @@ impl Core {
                 queued: peer.queued,
                 waiting: peer.waiting(),
                 oldest_ms: oldest.map(|row| row.accepted_ms),
+                dead: peer.dead.len(),
+                dead_oldest_ms: peer.dead.oldest_ms(),
                 statements: peer.statements,
                 in_custody: peer.held,
                 consent_rows: self.consent_rows(node, txn)?,
@@ -106,6 +112,7 @@ impl Core {
                     copies: u32::try_from(row.copies.len()).unwrap_or(u32::MAX),
                     finished: u32::try_from(finished).unwrap_or(u32::MAX),
                     waiting: lsn >= peer.passed || peer.owed.contains(&lsn),
+                    dead: peer.dead.contains(lsn),
                 });
             }
         }
@@ -128,6 +135,7 @@ impl Core {
             peers_connected: self.peers.values().filter(|p| p.link.is_some()).count() as u64,
             queued: self.peers.values().map(|peer| peer.queued).sum(),
             waiting: self.peers.values().map(Peer::waiting).sum(),
+            dead: self.peers.values().map(|peer| peer.dead.len()).sum(),
             inbox: self.tally.total(),
             counting: self.tally.is_counting(),
             intake: self.intake,

@@ -180,26 +180,42 @@ impl Core {
     }
 
     /// What became of ours: what is unknown there is sent again.
-    pub(crate) fn on_audit_answer(&mut self, node: &NodeId, waiting: &[Eid], unknown: &[Eid]) {
+    pub(crate) fn on_audit_answer(
+        &mut self,
+        node: &NodeId,
+        waiting: &[Eid],
+        unknown: &[Eid],
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
         let mut lost = 0;
         for eid in unknown {
-            if let Some(lsn) = peer.audits.page.remove(eid) {
+            if let Some(lsn) = peer.audits.page.remove(eid)
+                && peer.dead.may_send(lsn, now_ms)
+            {
                 peer.resend.insert(lsn, now_ms);
-                peer.owed.insert(lsn);
+                if !peer.dead.contains(lsn) {
+                    peer.owed.insert(lsn);
+                }
                 lost += 1;
             }
         }
+        let mut taken = Vec::new();
         for eid in waiting {
-            peer.audits.page.remove(eid);
+            let lsn = peer.audits.page.remove(eid);
+            taken.extend(lsn.filter(|lsn| peer.dead.contains(*lsn)));
         }
         // What is neither is final there; its statements are on their way.
         peer.audits.page.clear();
         self.batch.peers.insert(*node);
+        for lsn in taken {
+            self.revive(node, lsn, txn)?;
+        }
         for _ in 0..lost {
             self.observe(Observed::AuditUnknown);
         }
+        Ok(())
     }
 
     /// A peer asks what became of its envelopes. Only their origin may ask, and who handed them over.

@@ -102,6 +102,8 @@ pub enum Observed {
     Refused(RefusalCode),
     /// A statement did not verify, or spoke of what is not the signer's.
     BadStatement,
+    /// An envelope is a dead letter: its peer refuses it again and again, or links break over it.
+    DeadLetter,
     /// An audit found an envelope missing at its destination; zero in peace.
     AuditUnknown,
     /// Own store was found to be rolled back.
@@ -125,6 +127,10 @@ pub enum AdminReply {
     Peers(Vec<PeerStatus>),
     /// Queued envelopes.
     Queue(Vec<QueueItem>),
+    /// Dead letters.
+    Dead(Vec<DeadLetter>),
+    /// How many dead letters were sent again, or dropped.
+    Changed(u64),
     /// The node.
     Status(Box<NodeStatus>),
 }
@@ -144,6 +150,10 @@ pub struct PeerStatus {
     pub waiting: u64,
     /// When the oldest of these was accepted, in Unix ms.
     pub oldest_ms: Option<u64>,
+    /// Dead letters for it: neither waiting nor held by it.
+    pub dead: u64,
+    /// Since when the oldest of these is one, in Unix ms.
+    pub dead_oldest_ms: Option<u64>,
     /// Statements that wait for it.
     pub statements: u64,
     /// Envelopes of other nodes that are held for it here, as its custodian's.
@@ -177,8 +187,31 @@ pub struct QueueItem {
     pub copies: u32,
     /// Final copies.
     pub finished: u32,
-    /// It waits to be handed over; else the peer holds it.
+    /// It waits to be handed over; else the peer holds it, or it is a dead letter.
     pub waiting: bool,
+    /// It is a dead letter.
+    pub dead: bool,
+}
+
+/// A dead letter as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it goes.
+    pub node: NodeId,
+    /// The envelope.
+    pub eid: tidings_protocol::id::Eid,
+    /// When it was accepted, in Unix ms.
+    pub accepted_ms: u64,
+    /// When it expires, in Unix ms.
+    pub expires_ms: u64,
+    /// Since when it is a dead letter, in Unix ms.
+    pub since_ms: u64,
+    /// How often it was sent in vain.
+    pub attempts: u32,
+    /// The last time, in Unix ms.
+    pub last_ms: u64,
+    /// Why the last time; absent when the link broke.
+    pub refusal: Option<RefusalCode>,
 }
 
 /// A node at a glance.
@@ -200,6 +233,8 @@ pub struct NodeStatus {
     pub queued: u64,
     /// Those that wait to be handed over, as in [`PeerStatus::waiting`].
     pub waiting: u64,
+    /// Dead letters, which are neither waiting nor held by a peer.
+    pub dead: u64,
     /// Copies that wait for own devices.
     pub inbox: u64,
     /// The node has just started and has not counted all of `inbox` yet.

@@ -284,6 +284,26 @@ pub enum AdminCommand {
         /// The peer.
         node: Option<NodeId>,
     },
+    /// Dead letters for one peer, or for all.
+    Dead {
+        /// The peer.
+        node: Option<NodeId>,
+    },
+    /// Sends dead letters again.
+    Redrive(DeadPick),
+    /// Drops dead letters, and tells their senders.
+    DropDead(DeadPick),
     /// The node at a glance.
     Status,
+}
+
+/// Which dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadPick {
+    /// One envelope.
+    One(Eid),
+    /// All for one peer.
+    Peer(NodeId),
+    /// All.
+    All,
 }

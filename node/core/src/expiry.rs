@@ -102,22 +102,36 @@ impl Core {
         u32::try_from(oldest_ms / 60_000).unwrap_or(u32::MAX).to_be_bytes()
     }
 
-    /// Ends what is owed to a peer when its time is over; the sender is told by our signature.
+    /// Ends what is owed to a peer when its time is over.
     fn expire_out(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<bool, StoreError> {
         let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { return Ok(false) };
         if row.expires_ms > self.now_ms {
             return Ok(false);
         }
-        // A custodian's time ends without a word: the origin has its own copy, and its own clock.
+        self.fail_out(eid, &row, Reason::Expired, txn)?;
+        if row.account.is_some() {
+            self.observe(Observed::Expired);
+        }
+        Ok(true)
+    }
+
+    /// Ends what is owed to a peer; the sender is told by our signature.
+    pub(crate) fn fail_out(
+        &mut self,
+        eid: &Eid,
+        row: &OutRow,
+        reason: Reason,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        // A custodian's duty ends without a word: the origin has its own copy, and its own clock.
         if let Some(account) = row.account {
             let hop = Hop::Device(account);
             for copy in row.copies.iter().filter(|copy| copy.done.is_none()) {
-                self.state_own(&hop, Claim::Failed, *eid, Some(copy.copy), Some(Reason::Expired));
+                self.state_own(&hop, Claim::Failed, *eid, Some(copy.copy), Some(reason));
             }
-            self.bury(*eid, row.peer, Reason::Expired, txn)?;
+            self.bury(*eid, row.peer, reason, txn)?;
         }
-        self.drop_out(eid, txn)?;
-        Ok(true)
+        self.drop_out(eid, txn)
     }
 
     /// Drops what waits for own devices when its time is over, and leaves a tombstone.
@@ -144,6 +158,7 @@ impl Core {
         }
         txn.delete(BODIES, &lsn.to_be_bytes())?;
         schema::put(txn, SEEN, eid.as_bytes(), &row)?;
+        self.observe(Observed::Expired);
         self.bury(*eid, 0, Reason::Expired, txn)
     }
 
@@ -163,7 +178,6 @@ impl Core {
                 txn.delete(DEAD, &key)?;
             }
         }
-        self.observe(Observed::Expired);
         Ok(())
     }
 

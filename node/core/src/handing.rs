@@ -249,7 +249,7 @@ impl Core {
             offers.cursor = lsn + 1;
             peer.pass(lsn);
             // What others have handed to us is not handed on: no loops.
-            if row.origin.is_none() {
+            if row.origin.is_none() && !peer.dead.contains(lsn) {
                 offers.page.insert(row.eid, lsn);
             }
         }

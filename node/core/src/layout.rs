@@ -13,8 +13,8 @@ use tidings_protocol::{
 use tidings_store::Table;
 
 use crate::schema::{
-    self, AccountRow, BodyRow, CachedUser, DeadRow, DeviceRow, InboxRow, InviteRow, OneTimeRow,
-    OutRow, OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
+    self, AccountRow, BodyRow, CachedUser, DeadLetterRow, DeadRow, DeviceRow, InboxRow, InviteRow,
+    OneTimeRow, OutRow, OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
 };
 
 /// A part of a key.
@@ -113,6 +113,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<CachedUser>(schema::USERS, &[NODE, NAME]),
     Layout { table: schema::EXPIRY, key: &[MINUTE, KIND, EID], value: None },
     rows::<DeadRow>(schema::DEAD, &[LSN]),
+    rows::<DeadLetterRow>(schema::DEAD_LETTERS, &[PEER, LSN]),
 ];
 
 #[cfg(test)]

@@ -8,10 +8,12 @@
 mod accept;
 mod account;
 mod admin;
+mod admin_dead;
 mod allowance;
 mod audit;
 mod batch;
 mod custody;
+mod dead;
 mod descriptor;
 mod dial;
 pub mod effect;
@@ -202,7 +204,10 @@ impl Core {
             }
             Event::Peer { link, input } => return self.on_peer(link, input, txn),
             Event::PeerBroke { link, code } => self.refuse_peer(link, code),
-            Event::PeerClosed { link } => self.on_peer_closed(link),
+            Event::PeerClosed { link } => {
+                self.blame_unanswered(link);
+                self.on_peer_closed(link);
+            }
             Event::DialFailed { node } => self.on_dial_failed(&node),
             Event::Found { node, descriptors } => return self.on_found(&node, descriptors, txn),
             Event::Listening { peer_id, multiaddrs } => {

@@ -14,7 +14,7 @@ use crate::{
     Core,
     effect::Effect,
     peer::{Peer, Sent},
-    schema::{self, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
+    schema::{self, DEAD_LETTERS, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
     settings::Sabotage,
 };
 
@@ -67,8 +67,8 @@ impl Peer {
         true
     }
 
-    /// A row is gone.
-    fn drop_row(&mut self, lsn: u64) {
+    /// A row is gone. True when it was a dead letter.
+    fn drop_row(&mut self, lsn: u64) -> bool {
         self.queued = self.queued.saturating_sub(1);
         if !self.owed.remove(&lsn) && lsn >= self.passed {
             self.unsent = self.unsent.saturating_sub(1);
@@ -77,6 +77,7 @@ impl Peer {
         if lsn >= self.cursor {
             self.fall_behind();
         }
+        self.dead.forget(lsn)
     }
 
     /// When something has to be sent again. With a full window an answer comes first.
@@ -91,6 +92,9 @@ impl Peer {
     pub(crate) fn room(&self) -> usize {
         if self.inflight.weight() >= limits::PEER_WINDOW_BYTES {
             return 0;
+        }
+        if self.dead.is_careful() {
+            return 1_usize.saturating_sub(self.inflight.len());
         }
         limits::PEER_WINDOW_ENVELOPES.saturating_sub(self.inflight.len())
     }
@@ -135,7 +139,9 @@ impl Core {
             turn -= rows.len();
             for (key, bytes) in rows {
                 let lsn = lsn_of(&key);
-                self.send_row(node, lsn, &bytes)?;
+                if !self.is_set_aside(node, lsn, &bytes, txn)? {
+                    self.send_row(node, lsn, &bytes)?;
+                }
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.cursor = lsn + 1;
                 }
@@ -246,7 +252,11 @@ impl Core {
                 self.on_forwarded(node, &absent, lsn, answer.refusal.as_ref());
                 continue;
             }
+            let code = answer.refusal.as_ref().map(|refusal| refusal.code);
+            let is_dead = self.note_answer(node, lsn, &answer.eid, code, txn)?;
+            let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
             match answer.refusal {
+                Some(_) if is_dead => {}
                 Some(refusal) if refusal.code.may_retry() => {
                     let after_ms = refusal.after_ms.unwrap_or(RESEND_AFTER_MS).max(1);
                     if peer.resend.len() < RESEND_MAX {
@@ -287,7 +297,9 @@ impl Core {
         if let Some(node) = self.numbers.get(&row.peer).copied()
             && let Some(peer) = self.peers.get_mut(&node)
         {
-            peer.drop_row(row.lsn);
+            if peer.drop_row(row.lsn) {
+                txn.delete(DEAD_LETTERS, &key)?;
+            }
             if let Some(held) = held {
                 peer.held = peer.held.saturating_sub(1);
                 peer.held_bytes = peer.held_bytes.saturating_sub(held.bytes());

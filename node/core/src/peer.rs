@@ -18,6 +18,7 @@ use crate::{
     Core,
     allowance::Allowance,
     audit::Audits,
+    dead::DeadLetters,
     effect::{Effect, Observed},
     event::{CheckedHello, LinkId, PeerInput},
     outbox::Fresh,
@@ -99,6 +100,7 @@ pub(crate) struct Peer {
     pub(crate) statements_inflight: Window<u64, u64>,
     pub(crate) patience: Patience,
     pub(crate) audits: Audits,
+    pub(crate) dead: DeadLetters,
     /// One-time pre-keys of own users that it has had.
     pub(crate) one_time: Allowance,
 }
@@ -129,11 +131,7 @@ impl Peer {
     fn unlink(&mut self) {
         self.link = None;
         self.fall_behind();
-        // Also what was to be sent again later: forgotten here, nobody would come back to it.
-        let own = self.inflight.values().filter(|sent| sent.absent.is_none());
-        let unanswered = own.map(|sent| sent.lsn);
-        let oldest = unanswered.chain(self.resend.keys().copied()).min();
-        self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
+        self.cursor = self.oldest_unanswered().map_or(self.cursor, |lsn| lsn.min(self.cursor));
         self.inflight.clear();
         self.resend.clear();
         self.statements_cursor = 0;
@@ -175,6 +173,7 @@ impl Core {
             self.numbers.insert(row.number, node);
             self.peers.insert(node, peer);
         }
+        self.load_dead_letters(txn)?;
         let pinned = self.settings.pinned.iter().map(|(node, _)| *node);
         let custody = self.settings.custody.iter().map(|terms| terms.node);
         let named: Vec<NodeId> =
@@ -289,6 +288,7 @@ impl Core {
         if let Some(known) = self.links.get_mut(&link) {
             known.is_mutual = false;
         }
+        self.blame_unanswered(link);
         self.refuse_peer(link, RefusalCode::Busy);
     }
 
@@ -336,8 +336,7 @@ impl Core {
             }
             (Some(node), PeerInput::Audit { eids }) => self.on_audit(link, &node, &eids, txn),
             (Some(node), PeerInput::AuditAnswer { waiting, unknown }) => {
-                self.on_audit_answer(&node, &waiting, &unknown);
-                Ok(())
+                self.on_audit_answer(&node, &waiting, &unknown, txn)
             }
             (Some(node), PeerInput::FetchUser(fetch)) => {
                 self.on_fetch_user(link, &node, &fetch, txn)
@@ -362,6 +361,9 @@ impl Core {
             (Some(node), PeerInput::Farewell { code }) => {
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.is_leaving = code == RefusalCode::Draining;
+                }
+                if !code.may_retry() {
+                    self.blame_unanswered(link);
                 }
                 self.effects.push_back(Effect::ClosePeer { link });
                 self.on_peer_closed(link);

@@ -15,6 +15,7 @@ use tidings_protocol::{
     hello::Mark,
     id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
     key::PublicKey,
+    refusal::RefusalCode,
     shape::{FieldShape, Shape, Shaped},
     signed::Signed,
     statement::{Claim, Proof, Reason},
@@ -66,14 +67,36 @@ pub const USERS: Table = Table::new("users");
 pub const EXPIRY: Table = Table::new("expiry");
 /// lsn → [`DeadRow`]: what failed, without its content.
 pub const DEAD: Table = Table::new("dead");
+/// peer ‖ lsn → [`DeadLetterRow`]: rows of [`OUTBOX`] that are not sent in their turn any more.
+pub const DEAD_LETTERS: Table = Table::new("dead_letters");
 
 /// The layout of a node's store.
 pub static SCHEMA: Schema = Schema {
     version: 1,
     tables: &[
-        META, OWNER, ACCOUNTS, LISTS, DEVICES, REPLACED, BUNDLES, ONE_TIME, INVITES, PEERS,
-        CONSENTS, OUTBOX, OUT, SUBMITS, BODIES, INBOX, SEEN, NOTES, STATEMENTS, USERS, EXPIRY,
+        META,
+        OWNER,
+        ACCOUNTS,
+        LISTS,
+        DEVICES,
+        REPLACED,
+        BUNDLES,
+        ONE_TIME,
+        INVITES,
+        PEERS,
+        CONSENTS,
+        OUTBOX,
+        OUT,
+        SUBMITS,
+        BODIES,
+        INBOX,
+        SEEN,
+        NOTES,
+        STATEMENTS,
+        USERS,
+        EXPIRY,
         DEAD,
+        DEAD_LETTERS,
     ],
     migrations: &[],
 };
@@ -351,6 +374,22 @@ row! {
     }
 }
 
+row! {
+    /// An envelope that its peer refuses again and again, or over which links break.
+    pub struct DeadLetterRow {
+        /// The envelope.
+        eid: Eid,
+        /// Since when it is one, in Unix ms.
+        since_ms: u64,
+        /// How often it was sent in vain.
+        attempts: u32,
+        /// The last time, in Unix ms.
+        last_ms: u64,
+        /// Why the last time; absent when the link broke.
+        refusal: Option<RefusalCode>,
+    }
+}
+
 /// Which table a row of [`EXPIRY`] points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryKind {
@@ -405,7 +444,7 @@ pub fn list_key(account: &AccountId, version: u64) -> Vec<u8> {
     key(&[account.as_bytes(), &version.to_be_bytes()])
 }
 
-/// Key of [`OUTBOX`] and [`STATEMENTS`].
+/// Key of [`OUTBOX`], [`STATEMENTS`] and [`DEAD_LETTERS`].
 #[must_use]
 pub fn peer_key(peer: u32, lsn: u64) -> Vec<u8> {
     key(&[&peer.to_be_bytes(), &lsn.to_be_bytes()])

@@ -4,7 +4,9 @@ use serde::de::DeserializeOwned;
 use tidings_protocol::codec;
 use tidings_protocol::id::Eid;
 
-use crate::schema::{self, CachedUser, DeadRow, InboxRow, OutRow, OutboxRow, SeenRow, SubmitRow};
+use crate::schema::{
+    self, CachedUser, DeadLetterRow, DeadRow, InboxRow, OutRow, OutboxRow, SeenRow, SubmitRow,
+};
 
 /// When a row came to be, in Unix ms, where the row says so: the time of its arrival if it is kept,
 /// else the minute in which its envelope says that it was created.
@@ -28,6 +30,8 @@ pub fn born_ms(table: &str, key: &[u8], value: &[u8]) -> Option<u64> {
         row::<SubmitRow>(value).map(|row| row.accepted_ms)
     } else if table == schema::DEAD.name {
         row::<DeadRow>(value).map(|row| row.at_ms)
+    } else if table == schema::DEAD_LETTERS.name {
+        row::<DeadLetterRow>(value).map(|row| row.since_ms)
     } else if table == schema::USERS.name {
         row::<CachedUser>(value).map(|row| row.fetched_ms)
     } else {

@@ -3,8 +3,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 use tidings_client::{SCHEMA, examine::check_row};
 use tidings_core::schema::{
-    AccountRow, BodyRow, CachedUser, DeadRow, DeviceRow, InboxRow, InviteRow, OneTimeRow, OutRow,
-    OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
+    AccountRow, BodyRow, CachedUser, DeadLetterRow, DeadRow, DeviceRow, InboxRow, InviteRow,
+    OneTimeRow, OutRow, OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
 };
 use tidings_protocol::{
     bundle::Bundle,
@@ -34,7 +34,10 @@ pub(crate) fn node(bytes: &[u8]) {
         10 => is::<InboxRow>(row),
         11 => is::<SeenRow>(row),
         12 => is::<CachedUser>(row),
-        13 => is::<DeadRow>(row),
+        13 => {
+            is::<DeadRow>(row);
+            is::<DeadLetterRow>(row);
+        }
         14 => is::<Signed<DeviceList>>(row),
         _ => {
             is::<Bundle>(row);

@@ -33,9 +33,12 @@ impl World {
 
     /// Administrators ask a node all that there is to ask.
     pub fn ask_node(&mut self, node: usize) {
-        for command in
-            [AdminCommand::Peers, AdminCommand::Queue { node: None }, AdminCommand::Status]
-        {
+        for command in [
+            AdminCommand::Peers,
+            AdminCommand::Queue { node: None },
+            AdminCommand::Dead { node: None },
+            AdminCommand::Status,
+        ] {
             self.tell_node(node, Event::Admin { token: TOKEN, command });
         }
     }

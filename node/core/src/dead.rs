@@ -1,0 +1,287 @@
+//! Dead letters: envelopes that a peer refuses again and again, or over which its links break. They
+//! leave the ordinary sending, so that what stands behind them flows, and stay duties: the audits look
+//! for their end, and send them again a few times a day. What an administrator does about them is in
+//! `admin_dead.rs`; an envelope that has ended is `expiry.rs`'s.
+
+use std::collections::BTreeMap;
+
+use tidings_protocol::{
+    id::{Eid, NodeId},
+    refusal::RefusalCode,
+};
+use tidings_store::{StoreError, Txn};
+
+use crate::{
+    Core,
+    effect::Observed,
+    event::LinkId,
+    peer::Peer,
+    schema::{self, DEAD_LETTERS, DeadLetterRow, OutboxRow, peer_key},
+};
+
+/// What an envelope may be blamed for before it is a dead letter.
+const BLAME_MAX: u32 = 256;
+/// A final refusal, or a link that broke while nothing else was on it: sixteen of them are enough.
+const BLAME_HARD: u32 = 16;
+/// A refusal for now while the peer takes others: four hours of them, one a minute, are enough. While
+/// it takes none, that says nothing of the envelope.
+const BLAME_SOFT: u32 = 1;
+/// Envelopes of one peer that are blamed for something, or are dead letters. More than that are not
+/// the fault of envelopes.
+const LETTERS_MAX: usize = 1_024;
+/// A dead letter is sent again when an audit misses it so long after the last time.
+const AGAIN_MS: u64 = 6 * 3600 * 1000;
+/// Links in a row that broke with several envelopes on them and no answer, until they go one by one.
+const CROWDED_BREAKS_MAX: u32 = 3;
+
+/// A dead letter as the core remembers it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Letter {
+    pub(crate) since_ms: u64,
+    last_ms: u64,
+}
+
+/// What one envelope is blamed for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Blame {
+    weight: u32,
+    attempts: u32,
+    /// What the peer had taken by then.
+    taken: u64,
+}
+
+/// The dead letters of one peer, and those that may become one. Empty in peace.
+#[derive(Debug, Default)]
+pub(crate) struct DeadLetters {
+    letters: BTreeMap<u64, Letter>,
+    blamed: BTreeMap<u64, Blame>,
+    /// Envelopes that the peer has taken in this process.
+    taken: u64,
+    crowded_breaks: u32,
+    /// So many are sent one by one, to find the one over which links break.
+    careful: usize,
+}
+
+impl DeadLetters {
+    pub(crate) fn contains(&self, lsn: u64) -> bool {
+        self.letters.contains_key(&lsn)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.letters.len() as u64
+    }
+
+    /// When the oldest became one.
+    pub(crate) fn oldest_ms(&self) -> Option<u64> {
+        self.letters.values().map(|letter| letter.since_ms).min()
+    }
+
+    /// Their places in the outbox.
+    pub(crate) fn places(&self) -> Vec<u64> {
+        self.letters.keys().copied().collect()
+    }
+
+    pub(crate) const fn is_careful(&self) -> bool {
+        self.careful > 0
+    }
+
+    /// The row is no dead letter any more. True when it was one.
+    pub(crate) fn forget(&mut self, lsn: u64) -> bool {
+        self.blamed.remove(&lsn);
+        self.letters.remove(&lsn).is_some()
+    }
+
+    /// True when an audit may send the row again: always, unless it is a dead letter before its time.
+    pub(crate) fn may_send(&mut self, lsn: u64, now_ms: u64) -> bool {
+        let Some(letter) = self.letters.get_mut(&lsn) else { return true };
+        let is_due = letter.last_ms + AGAIN_MS <= now_ms;
+        if is_due {
+            letter.last_ms = now_ms;
+        }
+        is_due
+    }
+
+    /// One envelope less of which nothing is known: the peer has answered it, or it is set aside.
+    const fn answered(&mut self) {
+        self.crowded_breaks = 0;
+        self.careful = self.careful.saturating_sub(1);
+    }
+
+    fn took(&mut self, lsn: u64) {
+        self.taken += 1;
+        if !self.blamed.is_empty() {
+            self.blamed.remove(&lsn);
+        }
+    }
+
+    fn refused(&mut self, lsn: u64, code: RefusalCode) -> Blame {
+        let taken = self.taken;
+        let is_full = self.blamed.len() >= LETTERS_MAX;
+        let blame = match self.blamed.get_mut(&lsn) {
+            Some(blame) => blame,
+            None if is_full => return Blame::default(),
+            None => self.blamed.entry(lsn).or_default(),
+        };
+        blame.attempts = blame.attempts.saturating_add(1);
+        let weight = match code.may_retry() {
+            true if blame.taken == taken => 0,
+            true => BLAME_SOFT,
+            false => BLAME_HARD,
+        };
+        blame.weight = blame.weight.saturating_add(weight);
+        blame.taken = taken;
+        *blame
+    }
+
+    /// The link broke with these envelopes on it, unanswered.
+    fn broke(&mut self, unanswered: &[u64]) {
+        match unanswered {
+            [] => {}
+            [lsn] => {
+                if self.blamed.len() < LETTERS_MAX || self.blamed.contains_key(lsn) {
+                    let blame = self.blamed.entry(*lsn).or_default();
+                    blame.attempts = blame.attempts.saturating_add(1);
+                    blame.weight = blame.weight.saturating_add(BLAME_HARD);
+                }
+            }
+            several => {
+                self.crowded_breaks = self.crowded_breaks.saturating_add(1);
+                if self.crowded_breaks >= CROWDED_BREAKS_MAX {
+                    self.careful = several.len();
+                }
+            }
+        }
+    }
+
+    /// What an envelope is blamed for, if that is too much and there is room for one more.
+    fn verdict(&self, lsn: u64) -> Option<Blame> {
+        let blame = self.blamed.get(&lsn)?;
+        (blame.weight >= BLAME_MAX && self.letters.len() < LETTERS_MAX).then_some(*blame)
+    }
+}
+
+impl Core {
+    pub(crate) fn load_dead_letters(&mut self, txn: &dyn Txn) -> Result<(), StoreError> {
+        for (key, bytes) in txn.range(DEAD_LETTERS, &[], &[0xff; 13], usize::MAX)? {
+            let row: DeadLetterRow = schema::decode(&bytes)?;
+            let number = key.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+            let peer = self.numbers.get(&number).and_then(|node| self.peers.get_mut(node));
+            if let Some(peer) = peer {
+                let letter = Letter { since_ms: row.since_ms, last_ms: row.last_ms };
+                peer.dead.letters.insert(schema::lsn_of(&key), letter);
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer has answered an envelope. True when that is a dead letter, and nothing more is done.
+    pub(crate) fn note_answer(
+        &mut self,
+        node: &NodeId,
+        lsn: u64,
+        eid: &Eid,
+        refusal: Option<RefusalCode>,
+        txn: &mut dyn Txn,
+    ) -> Result<bool, StoreError> {
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(false) };
+        peer.dead.answered();
+        let Some(code) = refusal else {
+            peer.dead.took(lsn);
+            if peer.dead.contains(lsn) {
+                self.revive(node, lsn, txn)?;
+            }
+            return Ok(false);
+        };
+        let was_dead = peer.dead.contains(lsn);
+        let blame = peer.dead.refused(lsn, code);
+        if was_dead || peer.dead.verdict(lsn).is_some() {
+            self.set_aside(node, lsn, eid, blame.attempts.max(1), Some(code), txn)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// True for a row that is not sent in its turn. One over which links broke becomes a dead letter.
+    pub(crate) fn is_set_aside(
+        &mut self,
+        node: &NodeId,
+        lsn: u64,
+        bytes: &[u8],
+        txn: &mut dyn Txn,
+    ) -> Result<bool, StoreError> {
+        let Some(peer) = self.peers.get(node) else { return Ok(false) };
+        if peer.dead.contains(lsn) {
+            return Ok(true);
+        }
+        let Some(blame) = peer.dead.verdict(lsn) else { return Ok(false) };
+        let row: OutboxRow = schema::decode(bytes)?;
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.dead.answered();
+        }
+        self.set_aside(node, lsn, &row.eid, blame.attempts, None, txn)?;
+        Ok(true)
+    }
+
+    /// The link broke without a word, or the peer did not do its work on it. To be called before the
+    /// link is forgotten.
+    pub(crate) fn blame_unanswered(&mut self, link: LinkId) {
+        let node = self.links.get(&link).and_then(|link| link.node);
+        let Some(peer) = node.and_then(|node| self.peers.get_mut(&node)) else { return };
+        if peer.link == Some(link) {
+            let own = peer.inflight.values().filter(|sent| sent.absent.is_none());
+            let unanswered: Vec<u64> = own.map(|sent| sent.lsn).collect();
+            peer.dead.broke(&unanswered);
+        }
+    }
+
+    fn set_aside(
+        &mut self,
+        node: &NodeId,
+        lsn: u64,
+        eid: &Eid,
+        attempts: u32,
+        refusal: Option<RefusalCode>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let key = peer_key(peer.number, lsn);
+        let before: Option<DeadLetterRow> = schema::get(txn, DEAD_LETTERS, &key)?;
+        let (since_ms, earlier) = before.map_or((now_ms, 0), |row| (row.since_ms, row.attempts));
+        let attempts = earlier.saturating_add(attempts);
+        let row = DeadLetterRow { eid: *eid, since_ms, attempts, last_ms: now_ms, refusal };
+        schema::put(txn, DEAD_LETTERS, &key, &row)?;
+        peer.dead.blamed.remove(&lsn);
+        peer.dead.letters.insert(lsn, Letter { since_ms, last_ms: now_ms });
+        peer.owed.remove(&lsn);
+        peer.resend.remove(&lsn);
+        self.batch.peer_rows.insert(*node);
+        if earlier == 0 {
+            self.observe(Observed::DeadLetter);
+        }
+        Ok(())
+    }
+
+    /// A dead letter is a usual envelope again.
+    pub(crate) fn revive(
+        &mut self,
+        node: &NodeId,
+        lsn: u64,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        peer.dead.forget(lsn);
+        txn.delete(DEAD_LETTERS, &peer_key(peer.number, lsn))
+    }
+}
+
+impl Peer {
+    /// What was sent and not answered on a link that is gone, but for dead letters: those are sent
+    /// again in their own time.
+    pub(crate) fn oldest_unanswered(&self) -> Option<u64> {
+        let own = self.inflight.values().filter(|sent| sent.absent.is_none());
+        // Also what was to be sent again later: forgotten here, nobody would come back to it.
+        let unanswered = own.map(|sent| sent.lsn).chain(self.resend.keys().copied());
+        unanswered.filter(|lsn| !self.dead.contains(*lsn)).min()
+    }
+}
