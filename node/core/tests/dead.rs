@@ -96,8 +96,9 @@ impl World {
         for frame in self.acme.to_peer.drain(..) {
             match read_peer_frame(&frame, NOW_MS) {
                 Read::Input(PeerInput::Deliver(envelope)) => {
-                    let part = envelope.head.targets[0].part.as_ref();
-                    let number = u64::from_be_bytes(part.try_into().expect("a number"));
+                    let target = envelope.head.targets.first().expect("a target");
+                    let number = target.part.as_ref().try_into().map(u64::from_be_bytes);
+                    let number = number.expect("a number");
                     sent.delivered.push((number, envelope.eid));
                 }
                 Read::Input(PeerInput::Audit { eids }) => sent.asked.extend(eids),
@@ -245,7 +246,8 @@ fn what_links_break_over_is_found_among_others_and_they_flow() {
     }
     assert_eq!((world.dead().len(), world.globex().waiting), (1, 0));
     // All at once again.
-    (world.submit(5), world.submit(6));
+    world.submit(5);
+    world.submit(6);
     assert_eq!(world.sent().numbers(), [5, 6]);
 }
 
