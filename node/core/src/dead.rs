@@ -16,23 +16,27 @@ use crate::{
     effect::Observed,
     event::LinkId,
     peer::Peer,
-    schema::{self, DEAD_LETTERS, DeadLetterRow, OutboxRow, peer_key},
+    schema::{self, DEAD_LETTERS, DeadLetterRow, OUTBOX, OutboxRow, peer_key},
 };
 
 /// What an envelope may be blamed for before it is a dead letter.
 const BLAME_MAX: u32 = 256;
-/// A final refusal, or a link that broke while nothing else was on it: sixteen of them are enough.
+/// A final refusal, or a link that broke over it alone while the peer takes others: sixteen of them
+/// are enough.
 const BLAME_HARD: u32 = 16;
 /// A refusal for now while the peer takes others: four hours of them, one a minute, are enough. While
-/// it takes none, that says nothing of the envelope.
+/// it takes none, that says nothing of the envelope. Likewise a link that broke over it alone while the
+/// peer takes none: it may well be the peer that is ill, and only a day of that is enough.
 const BLAME_SOFT: u32 = 1;
 /// Envelopes of one peer that are blamed for something, or are dead letters. More than that are not
 /// the fault of envelopes.
 const LETTERS_MAX: usize = 1_024;
 /// A dead letter is sent again when an audit misses it so long after the last time.
 const AGAIN_MS: u64 = 6 * 3600 * 1000;
-/// Links in a row that broke with several envelopes on them and no answer, until they go one by one.
-const CROWDED_BREAKS_MAX: u32 = 3;
+/// Links in a row that broke without an answer, until what was on them is suspected.
+const BREAKS_MAX: u32 = 3;
+/// So many others are taken at most before a suspect has its turn.
+const SUSPECT_TURN: u64 = 256;
 
 /// A dead letter as the core remembers it.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,8 @@ struct Blame {
     attempts: u32,
     /// What the peer had taken by then.
     taken: u64,
+    /// Links broke over it, or over what was sent with it: it is sent alone, after all others.
+    is_suspect: bool,
 }
 
 /// The dead letters of one peer, and those that may become one. Empty in peace.
@@ -57,14 +63,19 @@ pub(crate) struct DeadLetters {
     blamed: BTreeMap<u64, Blame>,
     /// Envelopes that the peer has taken in this process.
     taken: u64,
-    crowded_breaks: u32,
-    /// So many are sent one by one, to find the one over which links break.
-    careful: usize,
+    breaks: u32,
+    /// The suspect that is on its way, alone.
+    alone: Option<u64>,
 }
 
 impl DeadLetters {
     pub(crate) fn contains(&self, lsn: u64) -> bool {
         self.letters.contains_key(&lsn)
+    }
+
+    /// True for a row that is not sent in its turn.
+    pub(crate) fn is_set_aside(&self, lsn: u64) -> bool {
+        self.contains(lsn) || self.is_suspect(lsn)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -81,18 +92,40 @@ impl DeadLetters {
         self.letters.keys().copied().collect()
     }
 
-    pub(crate) const fn is_careful(&self) -> bool {
-        self.careful > 0
+    pub(crate) fn is_suspect(&self, lsn: u64) -> bool {
+        self.blamed.get(&lsn).is_some_and(|blame| blame.is_suspect)
+    }
+
+    /// True when nothing may be sent beside what is on its way: a suspect is, or has its turn next.
+    pub(crate) fn wants_quiet(&self, inflight: usize) -> bool {
+        let has_turn = |blame: &Blame| blame.taken + SUSPECT_TURN <= self.taken;
+        self.alone.is_some()
+            || inflight > 0 && self.blamed.values().any(|blame| blame.is_suspect && has_turn(blame))
+    }
+
+    /// The suspect whose turn is next: the one that is blamed for least.
+    pub(crate) fn next_suspect(&self) -> Option<u64> {
+        let suspects = self.blamed.iter().filter(|(_, blame)| blame.is_suspect);
+        suspects.min_by_key(|(lsn, blame)| (blame.weight, **lsn)).map(|(lsn, _)| *lsn)
+    }
+
+    pub(crate) const fn sends_alone(&mut self, lsn: u64) {
+        self.alone = Some(lsn);
     }
 
     /// The row is no dead letter any more. True when it was one.
     pub(crate) fn forget(&mut self, lsn: u64) -> bool {
         self.blamed.remove(&lsn);
+        self.alone.take_if(|alone| *alone == lsn);
         self.letters.remove(&lsn).is_some()
     }
 
-    /// True when an audit may send the row again: always, unless it is a dead letter before its time.
+    /// True when an audit may send the row again: always, unless it is a dead letter before its time,
+    /// or a suspect, which has its own turn.
     pub(crate) fn may_send(&mut self, lsn: u64, now_ms: u64) -> bool {
+        if self.is_suspect(lsn) {
+            return false;
+        }
         let Some(letter) = self.letters.get_mut(&lsn) else { return true };
         let is_due = letter.last_ms + AGAIN_MS <= now_ms;
         if is_due {
@@ -101,10 +134,13 @@ impl DeadLetters {
         is_due
     }
 
-    /// One envelope less of which nothing is known: the peer has answered it, or it is set aside.
-    const fn answered(&mut self) {
-        self.crowded_breaks = 0;
-        self.careful = self.careful.saturating_sub(1);
+    /// The peer has answered: whatever links break over, it was not this.
+    fn answered(&mut self, lsn: u64) {
+        self.breaks = 0;
+        self.alone.take_if(|alone| *alone == lsn);
+        if let Some(blame) = self.blamed.get_mut(&lsn) {
+            blame.is_suspect = false;
+        }
     }
 
     fn took(&mut self, lsn: u64) {
@@ -135,20 +171,29 @@ impl DeadLetters {
 
     /// The link broke with these envelopes on it, unanswered.
     fn broke(&mut self, unanswered: &[u64]) {
-        match unanswered {
-            [] => {}
-            [lsn] => {
-                if self.blamed.len() < LETTERS_MAX || self.blamed.contains_key(lsn) {
-                    let blame = self.blamed.entry(*lsn).or_default();
-                    blame.attempts = blame.attempts.saturating_add(1);
-                    blame.weight = blame.weight.saturating_add(BLAME_HARD);
+        self.alone = None;
+        if unanswered.is_empty() {
+            return;
+        }
+        self.breaks = self.breaks.saturating_add(1);
+        let is_alone = unanswered.len() == 1;
+        let mut room = LETTERS_MAX.saturating_sub(self.blamed.len());
+        for lsn in unanswered {
+            let taken = self.taken;
+            let blame = match self.blamed.get_mut(lsn) {
+                Some(blame) => blame,
+                None if self.breaks < BREAKS_MAX || room == 0 => continue,
+                None => {
+                    room -= 1;
+                    self.blamed.entry(*lsn).or_insert(Blame { taken, ..Blame::default() })
                 }
-            }
-            several => {
-                self.crowded_breaks = self.crowded_breaks.saturating_add(1);
-                if self.crowded_breaks >= CROWDED_BREAKS_MAX {
-                    self.careful = several.len();
-                }
+            };
+            blame.is_suspect |= self.breaks >= BREAKS_MAX;
+            if is_alone {
+                let weight = if blame.taken == taken { BLAME_SOFT } else { BLAME_HARD };
+                blame.attempts = blame.attempts.saturating_add(1);
+                blame.weight = blame.weight.saturating_add(weight);
+                blame.taken = taken;
             }
         }
     }
@@ -184,7 +229,7 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<bool, StoreError> {
         let Some(peer) = self.peers.get_mut(node) else { return Ok(false) };
-        peer.dead.answered();
+        peer.dead.answered(lsn);
         let Some(code) = refusal else {
             peer.dead.took(lsn);
             if peer.dead.contains(lsn) {
@@ -201,25 +246,37 @@ impl Core {
         Ok(false)
     }
 
-    /// True for a row that is not sent in its turn. One over which links broke becomes a dead letter.
-    pub(crate) fn is_set_aside(
+    /// Sends the suspect whose turn it is, when nothing else is on its way; or sets it aside, when it
+    /// is blamed for too much.
+    pub(crate) fn pump_suspect(
         &mut self,
         node: &NodeId,
-        lsn: u64,
-        bytes: &[u8],
         txn: &mut dyn Txn,
-    ) -> Result<bool, StoreError> {
-        let Some(peer) = self.peers.get(node) else { return Ok(false) };
-        if peer.dead.contains(lsn) {
-            return Ok(true);
+    ) -> Result<(), StoreError> {
+        while let Some(peer) = self.peers.get_mut(node)
+            && peer.inflight.is_empty()
+            && peer.paused_until_ms <= self.now_ms
+            && let Some(lsn) = peer.dead.next_suspect()
+        {
+            let number = peer.number;
+            let verdict = peer.dead.verdict(lsn);
+            let Some(bytes) = txn.get(OUTBOX, &peer_key(number, lsn))? else {
+                peer.dead.forget(lsn);
+                continue;
+            };
+            if let Some(blame) = verdict {
+                let row: OutboxRow = schema::decode(&bytes)?;
+                self.set_aside(node, lsn, &row.eid, blame.attempts, None, txn)?;
+                continue;
+            }
+            peer.dead.sends_alone(lsn);
+            self.send_row(node, lsn, &bytes)?;
+            if let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.inflight.is_empty()) {
+                // Its time is over.
+                peer.dead.forget(lsn);
+            }
         }
-        let Some(blame) = peer.dead.verdict(lsn) else { return Ok(false) };
-        let row: OutboxRow = schema::decode(bytes)?;
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.dead.answered();
-        }
-        self.set_aside(node, lsn, &row.eid, blame.attempts, None, txn)?;
-        Ok(true)
+        Ok(())
     }
 
     /// The link broke without a word, or the peer did not do its work on it. To be called before the
@@ -276,12 +333,12 @@ impl Core {
 }
 
 impl Peer {
-    /// What was sent and not answered on a link that is gone, but for dead letters: those are sent
-    /// again in their own time.
+    /// What was sent and not answered on a link that is gone, but for dead letters and suspects: those
+    /// are sent again in their own time.
     pub(crate) fn oldest_unanswered(&self) -> Option<u64> {
         let own = self.inflight.values().filter(|sent| sent.absent.is_none());
         // Also what was to be sent again later: forgotten here, nobody would come back to it.
         let unanswered = own.map(|sent| sent.lsn).chain(self.resend.keys().copied());
-        unanswered.filter(|lsn| !self.dead.contains(*lsn)).min()
+        unanswered.filter(|lsn| !self.dead.is_set_aside(*lsn)).min()
     }
 }

@@ -93,8 +93,8 @@ impl Peer {
         if self.inflight.weight() >= limits::PEER_WINDOW_BYTES {
             return 0;
         }
-        if self.dead.is_careful() {
-            return 1_usize.saturating_sub(self.inflight.len());
+        if self.dead.wants_quiet(self.inflight.len()) {
+            return 0;
         }
         limits::PEER_WINDOW_ENVELOPES.saturating_sub(self.inflight.len())
     }
@@ -139,11 +139,10 @@ impl Core {
             turn -= rows.len();
             for (key, bytes) in rows {
                 let lsn = lsn_of(&key);
-                if !self.is_set_aside(node, lsn, &bytes, txn)? {
+                let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+                peer.cursor = lsn + 1;
+                if !peer.dead.is_set_aside(lsn) {
                     self.send_row(node, lsn, &bytes)?;
-                }
-                if let Some(peer) = self.peers.get_mut(node) {
-                    peer.cursor = lsn + 1;
                 }
             }
             if is_last {
@@ -153,6 +152,7 @@ impl Core {
                 break;
             }
         }
+        self.pump_suspect(node, txn)?;
         self.pump_audit(node, txn)
     }
 
@@ -175,7 +175,12 @@ impl Core {
         }
     }
 
-    fn send_row(&mut self, node: &NodeId, lsn: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn send_row(
+        &mut self,
+        node: &NodeId,
+        lsn: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
         let OutboxRow { eid, head, shared, origin } = schema::decode(bytes)?;
         let head_bytes = head.len();
         let head = schema::decode(&head)?;

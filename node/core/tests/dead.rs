@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     reason = "helpers of tests"
 )]
@@ -41,6 +42,8 @@ struct World {
     globex: Node,
     alice: Phone,
     bob: Phone,
+    /// The number of the last envelope that is there to be taken.
+    others: u64,
 }
 
 /// What acme has sent since the last look.
@@ -63,7 +66,7 @@ impl World {
         let mut globex = Node::open(GLOBEX, &MemDisk::new(), 2);
         let alice = Phone::join(&mut acme, "alice", 30);
         let bob = Phone::join(&mut globex, "bob", 40);
-        let mut world = Self { acme, disk, globex, alice, bob };
+        let mut world = Self { acme, disk, globex, alice, bob, others: 100 };
         world.link();
         world
     }
@@ -150,17 +153,36 @@ impl World {
         peers.into_iter().next().expect("a peer")
     }
 
+    /// Links break over this number alone, while others are taken.
+    fn break_over(&mut self, number: u64, tries: usize) {
+        for _ in 0..tries {
+            self.others += 1;
+            let other = self.others;
+            self.submit(other);
+            let sent = self.sent();
+            assert_eq!(sent.numbers(), [], "nothing is sent beside a suspect");
+            self.link();
+            let sent = self.sent();
+            assert_eq!(sent.numbers(), [other], "others come first");
+            self.answer(sent.delivered[0].1, None);
+            assert_eq!(self.sent().numbers(), [number]);
+        }
+        self.link();
+    }
+
     /// Number 1 is a dead letter, since links break over it.
     fn break_over_one(&mut self) -> Eid {
         self.submit(1);
-        for _ in 0..TRIES {
+        for _ in 0..3 {
             assert_eq!(self.sent().numbers(), [1]);
             self.link();
         }
+        assert_eq!(self.sent().numbers(), [1]);
+        self.break_over(1, TRIES);
         assert_eq!(self.sent().numbers(), []);
         let dead = self.dead();
         let [letter] = dead.as_slice() else { panic!("one dead letter") };
-        assert_eq!((letter.attempts, letter.refusal), (16, None));
+        assert_eq!((letter.attempts, letter.refusal), (18, None));
         letter.eid
     }
 
@@ -231,24 +253,53 @@ fn what_links_break_over_is_found_among_others_and_they_flow() {
         assert_eq!(world.sent().numbers(), [1, 2, 3, 4]);
         world.link();
     }
-    // From now on one by one, in order.
+    // From now on one by one, in order, and what links break over comes last.
     let first = world.sent();
     assert_eq!(first.numbers(), [1]);
     world.answer(first.delivered[0].1, None);
-    for _ in 0..TRIES {
-        assert_eq!(world.sent().numbers(), [2]);
-        world.link();
-    }
+    assert_eq!(world.sent().numbers(), [2]);
+    world.link();
     for number in [3, 4] {
         let sent = world.sent();
         assert_eq!(sent.numbers(), [number]);
         world.answer(sent.delivered[0].1, None);
     }
+    assert_eq!(world.sent().numbers(), [2]);
+    world.break_over(2, TRIES - 2);
     assert_eq!((world.dead().len(), world.globex().waiting), (1, 0));
     // All at once again.
     world.submit(5);
     world.submit(6);
     assert_eq!(world.sent().numbers(), [5, 6]);
+}
+
+#[test]
+fn over_what_else_a_link_breaks_is_not_the_fault_of_envelopes() {
+    let mut world = World::new();
+    for number in 1..=3 {
+        world.submit(number);
+    }
+    for _ in 0..3 {
+        assert_eq!(world.sent().numbers(), [1, 2, 3]);
+        world.link();
+    }
+    // The peer takes nothing at all: each has its turn again and again.
+    for _ in 0..200 {
+        for number in 1..=3 {
+            assert_eq!(world.sent().numbers(), [number]);
+            world.link();
+        }
+    }
+    assert_eq!(world.dead(), []);
+    for number in 1..=3 {
+        let sent = world.sent();
+        assert_eq!(sent.numbers(), [number]);
+        world.answer(sent.delivered[0].1, None);
+    }
+    assert_eq!(world.globex().waiting, 0);
+    world.submit(4);
+    world.submit(5);
+    assert_eq!(world.sent().numbers(), [4, 5]);
 }
 
 #[test]
@@ -296,7 +347,7 @@ fn who_sent_what_is_dropped_is_told() {
     assert_eq!(world.ask(AdminCommand::DropDead(pick)), AdminReply::Changed(1));
     let World { acme, alice, .. } = &mut world;
     assert_eq!(alice.notes(acme), [Claim::Failed]);
-    assert_eq!((world.dead(), world.globex().queued), (Vec::new(), 0));
+    assert_eq!((world.dead(), world.globex().queued), (Vec::new(), TRIES as u64));
     world.restart();
     assert_eq!((world.dead(), world.globex().dead), (Vec::new(), 0));
 }
