@@ -71,6 +71,10 @@ fn every_rule_holds_where_it_once_did_not() {
         13_019_891,
         // A device waited for a bundle that was not to be had, and the world was taken for finished.
         14_009_686,
+        // A message was read, and the word that it was delivered was lost with a node's last state.
+        20_039_853,
+        // The peer's clock was wrong: links broke over each envelope alone, and no envelope was to blame.
+        79,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

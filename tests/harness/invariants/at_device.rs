@@ -307,12 +307,17 @@ impl World {
                         && self.oracle.device_words.get(&(*copy, of)) == Some(&Claim::Delivered)
                 })
         });
-        if owner != Some(written.to) || !said_so {
+        let key = (of, message.msg);
+        let is_shown =
+            self.oracle.shown.contains_key(&key) || self.oracle.maybe_shown.contains(&key);
+        // What a device signs when it has shown a message goes inside the encryption, and may come
+        // when its word that it has the copy was lost with a link and a node that was put back.
+        let is_true = said_so || status == Status::Read && is_shown;
+        if owner != Some(written.to) || !is_true {
             let what = format!("'{}' is ticked, but its device did not say so", written.text);
             return Err(self.violated("I6", what));
         }
-        let key = (of, message.msg);
-        if !self.oracle.shown.contains_key(&key) && !self.oracle.maybe_shown.contains(&key) {
+        if !is_shown {
             self.oracle.unproved.insert((message.msg, of));
         }
         Ok(())
