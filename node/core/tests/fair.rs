@@ -1,0 +1,225 @@
+//! One peer's trouble is its own (I21): whatever globex does, what is for initech goes out in the batch
+//! that has written it, and a backlog drains meanwhile. acme is a real core on a memory store; the others
+//! answer by hand. How long a batch takes is for the benches.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "helpers of tests")]
+#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
+
+mod support;
+
+use bytes::Bytes;
+use tidings_core::{
+    event::{Event, LinkId, PeerInput},
+    ingress::{Read, read_peer_frame},
+};
+use tidings_protocol::{
+    id::{Eid, NodeId},
+    limits,
+    peer_frame::Answer,
+    refusal::{Refusal, RefusalCode},
+};
+use tidings_store::MemDisk;
+
+use support::{NOW_MS, Node, Phone, mark};
+
+const ACME: u8 = 10;
+const GLOBEX: u8 = 20;
+const INITECH: u8 = 50;
+/// More than two windows of envelopes.
+const BACKLOG: u64 = 10_000;
+/// Rows that one batch reads of the outbox of one peer.
+const TURN: usize = 1_024;
+
+/// A peer of acme whose core does nothing but greet.
+struct Other {
+    node: Node,
+    seed: u8,
+    phone: Phone,
+    link: LinkId,
+    is_linked: bool,
+}
+
+impl Other {
+    fn new(seed: u8, name: &str, phone_seed: u8, link: u64) -> Self {
+        let mut node = Node::open(seed, &MemDisk::new(), seed);
+        let phone = Phone::join(&mut node, name, phone_seed);
+        Self { node, seed, phone, link: LinkId(link), is_linked: false }
+    }
+}
+
+struct World {
+    acme: Node,
+    alice: Phone,
+    globex: Other,
+    initech: Other,
+    number: u64,
+}
+
+/// What acme has sent since the last look.
+#[derive(Debug, Default)]
+struct Sent {
+    to_globex: Vec<Eid>,
+    to_initech: Vec<Eid>,
+}
+
+impl World {
+    /// acme, linked to initech; a backlog waits for globex.
+    fn with_backlog() -> Self {
+        let mut acme = Node::open(ACME, &MemDisk::new(), 1);
+        let alice = Phone::join(&mut acme, "alice", 30);
+        let globex = Other::new(GLOBEX, "bob", 40, 1);
+        let initech = Other::new(INITECH, "carol", 60, 2);
+        let mut world = Self { acme, alice, globex, initech, number: 0 };
+        world.link_initech();
+        for _ in 0..BACKLOG {
+            world.submit_to_globex();
+        }
+        world
+    }
+
+    fn link_globex(&mut self) {
+        greet(&mut self.acme, &mut self.globex);
+    }
+
+    fn link_initech(&mut self) {
+        greet(&mut self.acme, &mut self.initech);
+    }
+
+    fn submit_to_globex(&mut self) {
+        self.number += 1;
+        let head = self.globex.phone.envelope(self.acme.id, self.globex.node.id, self.number);
+        self.alice.submit(&mut self.acme, head, self.number);
+    }
+
+    /// What is written for initech goes out at once, and is taken.
+    fn initech_is_served(&mut self) -> Sent {
+        let before = self.sent();
+        assert_eq!(before.to_initech, []);
+        self.number += 1;
+        let head = self.initech.phone.envelope(self.acme.id, self.initech.node.id, self.number);
+        self.alice.submit(&mut self.acme, head, self.number);
+        let mut sent = self.sent();
+        let [eid] = sent.to_initech.as_slice() else {
+            panic!("one for initech, at once: {sent:?}")
+        };
+        self.answer(self.initech.link, &[*eid], None);
+        sent.to_globex.splice(0..0, before.to_globex);
+        sent
+    }
+
+    fn sent(&mut self) -> Sent {
+        let mut sent = Sent::default();
+        let globex: NodeId = self.globex.node.id;
+        for frame in self.acme.to_peer.drain(..) {
+            if let Read::Input(PeerInput::Deliver(envelope)) = read_peer_frame(&frame, NOW_MS) {
+                if envelope.head.header.destination == globex {
+                    sent.to_globex.push(envelope.eid);
+                } else {
+                    sent.to_initech.push(envelope.eid);
+                }
+            }
+        }
+        sent
+    }
+
+    fn answer(&mut self, link: LinkId, eids: &[Eid], refusal: Option<RefusalCode>) {
+        let answer = |eid: &Eid| {
+            let refusal = refusal.map(|code| Refusal { code, after_ms: Some(1_000) });
+            Answer { eid: *eid, refusal, lists: Vec::new() }
+        };
+        let answers = eids.iter().map(answer).collect();
+        let input = PeerInput::Took { answers, mark: mark(1) };
+        self.acme.give([Event::Peer { link, input }]);
+    }
+
+    /// Time goes on; both peers are heard.
+    fn pass(&mut self, ms: u64) {
+        self.acme.now_ms += ms;
+        let heard = |link| Event::Peer { link, input: PeerInput::KeepAlive { mark: mark(1) } };
+        let links = [&self.globex, &self.initech].into_iter().filter(|other| other.is_linked);
+        let mut events: Vec<Event> = links.map(|other| heard(other.link)).collect();
+        events.push(Event::Tick);
+        self.acme.give(events);
+    }
+}
+
+/// A link on which both have greeted.
+fn greet(acme: &mut Node, other: &mut Other) {
+    let link = other.link;
+    if other.is_linked {
+        acme.give([Event::PeerClosed { link }]);
+        other.node.give([Event::PeerClosed { link }]);
+    }
+    other.is_linked = true;
+    other.node.to_peer.clear();
+    for (node, seed) in [(&mut *acme, other.seed), (&mut other.node, ACME)] {
+        let transport = Bytes::from(vec![seed; 34]);
+        node.give([Event::PeerConnected { link, transport, dialer: true }]);
+    }
+    for frame in other.node.to_peer.drain(..) {
+        let Read::Input(input) = read_peer_frame(&frame, NOW_MS) else { panic!("a frame") };
+        acme.give([Event::Peer { link, input }]);
+    }
+}
+
+#[test]
+fn a_peer_that_answers_nothing_holds_up_no_other() {
+    let mut world = World::with_backlog();
+    world.link_globex();
+    let mut sent = 0;
+    for _ in 0..200 {
+        sent += world.initech_is_served().to_globex.len();
+        world.pass(100);
+    }
+    assert!((1..=limits::PEER_WINDOW_ENVELOPES).contains(&sent), "a window at most: {sent}");
+    // Nor does it when its link is given up, and it hangs again on the next.
+    for _ in 0..3 {
+        world.pass(limits::PEER_ANSWER_MS_MAX);
+        assert_eq!(world.acme.closed, [world.globex.link]);
+        world.acme.closed.clear();
+        world.initech_is_served();
+        world.link_globex();
+        world.initech_is_served();
+    }
+}
+
+#[test]
+fn a_peer_that_refuses_everything_holds_up_no_other() {
+    let mut world = World::with_backlog();
+    world.link_globex();
+    for code in [RefusalCode::Quota, RefusalCode::Malformed, RefusalCode::Busy] {
+        for _ in 0..50 {
+            let sent = world.initech_is_served();
+            world.answer(world.globex.link, &sent.to_globex, Some(code));
+            world.pass(2_000);
+        }
+    }
+}
+
+#[test]
+fn a_peer_whose_links_break_holds_up_no_other() {
+    let mut world = World::with_backlog();
+    for _ in 0..50 {
+        world.link_globex();
+        world.initech_is_served();
+        world.pass(250);
+        world.initech_is_served();
+    }
+}
+
+#[test]
+fn a_backlog_drains_in_full_turns_while_others_are_served() {
+    let mut world = World::with_backlog();
+    world.link_globex();
+    let (mut taken, mut batches) = (Vec::new(), 0);
+    while taken.len() < BACKLOG as usize {
+        batches += 1;
+        let sent = world.initech_is_served();
+        world.answer(world.globex.link, &sent.to_globex, None);
+        taken.extend(sent.to_globex);
+        assert!(batches <= 2 * BACKLOG as usize / TURN, "each answer brings the next turn");
+    }
+    let distinct: std::collections::BTreeSet<&Eid> = taken.iter().collect();
+    assert_eq!(distinct.len(), taken.len(), "each once");
+    assert_eq!(world.initech_is_served().to_globex, []);
+}
