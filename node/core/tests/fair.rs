@@ -2,7 +2,13 @@
 //! that has written it, and a backlog drains meanwhile. acme is a real core on a memory store; the others
 //! answer by hand. How long a batch takes is for the benches.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests"
+)]
 #![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
 mod support;
@@ -26,7 +32,7 @@ const ACME: u8 = 10;
 const GLOBEX: u8 = 20;
 const INITECH: u8 = 50;
 /// More than two windows of envelopes.
-const BACKLOG: u64 = 10_000;
+const BACKLOG: usize = 10_000;
 /// Rows that one batch reads of the outbox of one peer.
 const TURN: usize = 1_024;
 
@@ -212,12 +218,12 @@ fn a_backlog_drains_in_full_turns_while_others_are_served() {
     let mut world = World::with_backlog();
     world.link_globex();
     let (mut taken, mut batches) = (Vec::new(), 0);
-    while taken.len() < BACKLOG as usize {
+    while taken.len() < BACKLOG {
         batches += 1;
         let sent = world.initech_is_served();
         world.answer(world.globex.link, &sent.to_globex, None);
         taken.extend(sent.to_globex);
-        assert!(batches <= 2 * BACKLOG as usize / TURN, "each answer brings the next turn");
+        assert!(batches <= 2 * BACKLOG / TURN, "each answer brings the next turn");
     }
     let distinct: std::collections::BTreeSet<&Eid> = taken.iter().collect();
     assert_eq!(distinct.len(), taken.len(), "each once");
