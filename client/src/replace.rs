@@ -1,7 +1,7 @@
 //! This device's store was rolled back: it takes a new id before it seals anything, so that no key,
 //! number or nonce is ever used twice. Needs the right to sign device lists; else it stops.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_protocol::{
     client_frame::{ClientFrame, PublishList},
@@ -22,7 +22,7 @@ use crate::{
     link::Request,
     machine::{ClientCore, number},
     outbox::Queues,
-    rows::{MessageKey, MessageRow, OutboxRow, Replacement, SenderRow, Work, sender_key},
+    rows::{MessageKey, MessageRow, OutboxRow, PeerKey, Replacement, SenderRow, Work, sender_key},
     schema::{DEVICES, MESSAGES, OUTBOX, SEALED, SENDERS, TAGS},
 };
 
@@ -197,39 +197,54 @@ impl<S: Sealer> ClientCore<S> {
         self.queues = Queues::default();
         self.expiries.clear();
         let mut renewed = BTreeSet::new();
+        let mut texts: BTreeMap<(PeerKey, bool, u64, u64), (MsgId, OutboxRow)> = BTreeMap::new();
         let mut from = Vec::new();
         loop {
             let rows = txn.range(OUTBOX, &from, &prefix_end(&[]), 1_000)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let Some((last, _)) = rows.last() else { break };
             from = [last.as_slice(), &[0]].concat();
             for (key, sealed) in rows {
-                let mut row: OutboxRow = self.vault.open(OUTBOX, &key, &sealed)?;
+                let row: OutboxRow = self.vault.open(OUTBOX, &key, &sealed)?;
                 txn.delete(SEALED, &key)?;
-                if self.is_sabotaged(Sabotage::ForgetWhenRestored) {
-                    txn.delete(OUTBOX, &key)?;
+                txn.delete(OUTBOX, &key)?;
+                let Work::Text { msg, .. } = row.work else { continue };
+                if self.is_sabotaged(Sabotage::ForgetWhenRestored)
+                    || !renewed.insert((row.peer, msg))
+                {
                     continue;
                 }
-                let Work::Text { msg, only } = &mut row.work else {
-                    txn.delete(OUTBOX, &key)?;
-                    continue;
-                };
-                if !renewed.insert((row.peer, *msg)) {
-                    txn.delete(OUTBOX, &key)?;
-                    continue;
-                }
-                // Everybody gets what is sealed now, also who had it before: one place for all.
-                *only = None;
-                let message = MessageKey { peer: row.peer, msg: *msg, mine: true };
-                self.renew_text(txn, &message, old)?;
-                row.sealed = false;
-                row.accepted = false;
-                row.unsettled.clear();
-                self.put(txn, OUTBOX, &key, &row)?;
-                let seq = number(&key)?;
-                self.expiries.insert((row.expires_ms, seq));
-                self.queues.restore(seq, &row);
+                let message = MessageKey { peer: row.peer, msg, mine: true };
+                let text: Option<MessageRow> = self.get(txn, MESSAGES, &message.bytes())?;
+                let sequence = text.map_or(0, |text| text.sequence);
+                texts.insert((row.peer, sequence == 0, sequence, number(&key)?), (msg, row));
             }
         }
+        self.renew_texts(txn, texts, old)
+    }
+
+    /// In the order in which the old device had sealed them: one that was sent again stands behind
+    /// those that follow it, and sealed after them it would follow what follows it.
+    fn renew_texts(
+        &mut self,
+        txn: &mut dyn Txn,
+        texts: BTreeMap<(PeerKey, bool, u64, u64), (MsgId, OutboxRow)>,
+        old: DeviceId,
+    ) -> Result<(), StoreError> {
+        let places: BTreeSet<(PeerKey, u64)> =
+            texts.keys().map(|(peer, _, _, seq)| (*peer, *seq)).collect();
+        for ((_, seq), (msg, mut row)) in places.into_iter().zip(texts.into_values()) {
+            let message = MessageKey { peer: row.peer, msg, mine: true };
+            self.renew_text(txn, &message, old)?;
+            // Everybody gets what is sealed now, also who had it before: one place for all.
+            row.work = Work::Text { msg, only: None };
+            row.sealed = false;
+            row.accepted = false;
+            row.unsettled.clear();
+            self.put(txn, OUTBOX, &seq.to_be_bytes(), &row)?;
+            self.expiries.insert((row.expires_ms, seq));
+            self.queues.restore(seq, &row);
+        }
+        Ok(())
     }
 
     /// A text of the old device is to be sealed under the new id, with a new number. It still comes
