@@ -77,6 +77,8 @@ fn every_rule_holds_where_it_once_did_not() {
         30_001_219,
         // The peer's clock was wrong: links broke over each envelope alone, and no envelope was to blame.
         79,
+        // A device had heard of the list that overtook its own before its own was refused.
+        30_010_204,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

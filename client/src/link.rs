@@ -81,8 +81,8 @@ pub(crate) enum Request {
     Prekeys,
     /// A version of the own list is being published.
     List(u64),
-    /// The list that replaces this device is being published.
-    Replacement,
+    /// The list that replaces this device is being published, on top of this version.
+    Replacement(u64),
 }
 
 impl Link {

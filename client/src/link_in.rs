@@ -81,7 +81,7 @@ impl<S: Sealer> ClientCore<S> {
                 self.publish_lists();
                 Ok(())
             }
-            Some(Request::Replacement) => self.become_replacement(txn, now_ms),
+            Some(Request::Replacement(_)) => self.become_replacement(txn, now_ms),
             Some(Request::Prekeys | Request::Fetch(_)) | None => Ok(()),
         }
     }
@@ -139,10 +139,10 @@ impl<S: Sealer> ClientCore<S> {
     ) -> Result<(), StoreError> {
         match self.requests.remove(&request) {
             Some(Request::Fetch(peer)) => self.on_fetch_refused(txn, now_ms, peer, refusal),
-            Some(Request::Replacement) if refusal.code == RefusalCode::Conflict => {
-                self.on_replacement_overtaken(txn)
+            Some(Request::Replacement(version)) if refusal.code == RefusalCode::Conflict => {
+                self.on_replacement_overtaken(txn, version)
             }
-            Some(Request::Prekeys | Request::List(_) | Request::Replacement) => {
+            Some(Request::Prekeys | Request::List(_) | Request::Replacement(_)) => {
                 self.warn(Warning::OwnKeysRefused(refusal.code));
                 Ok(())
             }

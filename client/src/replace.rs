@@ -64,7 +64,7 @@ impl<S: Sealer> ClientCore<S> {
         }
         self.save_account(txn)?;
         let request = self.number_request();
-        self.requests.insert(request, Request::Replacement);
+        self.requests.insert(request, Request::Replacement(version));
         self.tell_node(ClientFrame::PublishList(PublishList { request, list }));
         Ok(())
     }
@@ -88,14 +88,18 @@ impl<S: Sealer> ClientCore<S> {
         self.identity.next_list(devices, now_ms)
     }
 
-    /// Another device of this account published a list first; the new device goes on top of that one.
-    /// The answer to the question leads back to [`Self::replace_device`].
-    pub(crate) fn on_replacement_overtaken(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+    /// Another device of this account published a list first, and ours on top of `version` came too
+    /// late; the new device goes on top of that one, which may be known here by now. The answer to the
+    /// question leads back to [`Self::replace_device`].
+    pub(crate) fn on_replacement_overtaken(
+        &mut self,
+        txn: &mut dyn Txn,
+        version: u64,
+    ) -> Result<(), StoreError> {
         if let Some(replacement) = &mut self.account.replacement {
             replacement.list = None;
         }
         self.save_account(txn)?;
-        let version = self.own_list.list.version;
         if let Some(session) = self.link.session_mut() {
             session.overtaken_at = Some(version);
         }

@@ -56,7 +56,19 @@ fn a_device_that_was_rolled_back_takes_a_new_id_and_loses_nothing() {
 
 #[test]
 fn two_devices_of_one_person_that_are_put_back_together_both_take_new_ids() {
+    two_are_put_back(false);
+}
+
+/// The newer list comes before the refusal of the own one, which does not follow it.
+#[test]
+fn a_device_that_has_heard_by_what_its_list_was_overtaken_goes_on_top_of_that() {
+    two_are_put_back(true);
+}
+
+fn two_are_put_back(tells_of_lists: bool) {
     let (mut world, alice, bob) = pair();
+    let home = world.devices[bob].peer.node;
+    world.nodes.get_mut(&home).unwrap().tells_of_lists = tells_of_lists;
     let bob_two = world.link(bob);
     let both = [bob, bob_two];
     let images = both.map(|device| world.devices[device].disk.image());

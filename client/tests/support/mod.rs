@@ -82,6 +82,8 @@ pub(crate) struct FakeNode {
     /// Do not push what arrives.
     pub(crate) hold_inbox: bool,
     pub(crate) hold_notes: bool,
+    /// Tell other devices of an account that it has a newer list, before they ask.
+    pub(crate) tells_of_lists: bool,
     /// Say in acceptances that another store made them.
     pub(crate) wrong_incarnation: bool,
     pub(crate) accepted: usize,
@@ -151,6 +153,7 @@ impl FakeNode {
             refuse: None,
             hold_inbox: false,
             hold_notes: false,
+            tells_of_lists: false,
             wrong_incarnation: false,
             accepted: 0,
         }

@@ -82,7 +82,8 @@ impl<S: TestSealer> World<S> {
                     let refused = NodeFrame::Refused(Refused { what, refusal });
                     return self.frame(index, refused, Bytes::new());
                 }
-                lists.push(publish.list);
+                lists.push(publish.list.clone());
+                let tells = node.tells_of_lists;
                 let mut gone = Vec::new();
                 for device in known.list.devices.iter().map(|device| device.id()) {
                     if list.devices.iter().all(|kept| kept.id() != device) {
@@ -101,8 +102,22 @@ impl<S: TestSealer> World<S> {
                     self.say(node_id, &failed);
                 }
                 self.frame(index, NodeFrame::Done(Done { request: publish.request }), Bytes::new());
+                if tells {
+                    self.tell_of_list(index, &publish.list);
+                }
             }
             ClientFrame::Ping(ping) => self.frame(index, NodeFrame::Pong(ping), Bytes::new()),
+        }
+    }
+
+    fn tell_of_list(&mut self, publisher: usize, list: &Signed<DeviceList>) {
+        let peer = self.devices[publisher].peer.clone();
+        for index in (0..self.devices.len()).filter(|index| *index != publisher) {
+            let device = &self.devices[index];
+            if device.peer == peer && device.online && device.hello.is_some() {
+                let newer = NewerLists { lists: vec![list.clone()] };
+                self.frame(index, NodeFrame::NewerLists(newer), Bytes::new());
+            }
         }
     }
 
