@@ -79,6 +79,8 @@ fn every_rule_holds_where_it_once_did_not() {
         79,
         // A device had heard of the list that overtook its own before its own was refused.
         30_010_204,
+        // A peer named as many rows of statements as its frame held: the answer was over the limit.
+        933,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }
@@ -221,6 +223,11 @@ fn broken_take_when_full_is_seen() {
 #[test]
 fn broken_go_on_after_failed_commit_is_seen() {
     check_broken_by("go_on_after_failed_commit", 20, "I31");
+}
+
+#[test]
+fn broken_hold_behind_refused_is_seen() {
+    check_broken_by("hold_behind_refused", 100, "I21");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A node that lies to its peers: the production core, and around it somebody who swallows what he
 //! says that he took, withholds statements, forges others, repeats old frames and sends nonsense.
 //! A mute one takes everything and answers nothing of it, while its links stay alive.
-//! It holds its own keys only. In the healed phase it is honest, and all must mend.
+//! It holds its own keys only. What worse liars do is in `artful.rs`. In the healed phase it is honest, and all must mend.
 
 use bytes::Bytes;
 use tidings_core::event::{LinkId, PeerInput};
@@ -30,6 +30,9 @@ impl World {
         }
         if !self.nodes[node].lies {
             return false;
+        }
+        if self.artful_swallows(node, link, input) {
+            return true;
         }
         if let PeerInput::Deliver(envelope) = input {
             self.oracle.overheard(envelope.eid, &envelope.copies);
@@ -186,6 +189,7 @@ impl World {
             }
             return;
         }
+        self.artful_adds(node, other, link);
         match self.lie_chance.below(30) {
             0 => {
                 let all: Vec<_> = self.net.recorded.keys().copied().collect();
@@ -272,13 +276,13 @@ impl World {
         (!known.is_empty()).then(|| *self.lie_chance.pick(known))
     }
 
-    fn mark_of(&self, node: usize) -> Option<Mark> {
+    pub(crate) fn mark_of(&self, node: usize) -> Option<Mark> {
         let store = &self.nodes[node].process.as_ref()?.store;
         let boot = BootId(store.lineage().boot.0);
         Some(Mark { boot, commit: store.commit_number() })
     }
 
-    fn liar_sends(&mut self, node: usize, link: LinkId, frame: &PeerFrame) {
+    pub(crate) fn liar_sends(&mut self, node: usize, link: LinkId, frame: &PeerFrame) {
         let encoded = Frame { header: codec::encode(frame).into(), body: Bytes::new() }.encode();
         let name = self.name(Machine::Node(node));
         let line = crate::node_steps::brief(frame);

@@ -12,6 +12,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "the oracle looks at some events only")]
 #![allow(clippy::missing_errors_doc, reason = "every error is a rule that does not hold")]
 
+mod artful;
 pub mod chance;
 pub mod device;
 mod device_steps;

@@ -130,6 +130,7 @@ impl World {
             return Ok(());
         }
         self.node_effects(node)?;
+        self.i21_nobody_waits_for_others(node)?;
         if drained {
             self.i33_everybody_is_told(node)?;
         }
@@ -216,7 +217,7 @@ impl World {
                 self.node_sends(node, conn.0, 0, bytes);
             }
             Effect::ToPeer { link, frame, body } => {
-                self.oracle_node_to_peer(node, link, &frame)?;
+                self.oracle_node_to_peer(node, link, &frame, &body)?;
                 self.node_sends_to_peer(node, link, &frame, body)?;
             }
             Effect::CloseClient { conn: ConnId(link) }
@@ -271,7 +272,7 @@ impl World {
         let lane = usize::from(frame.is_bulk());
         let encoded = Frame { header: codec::encode(frame).into(), body }.encode();
         let bytes = self.encoded(encoded)?;
-        if self.liar_withholds(node, frame) {
+        if self.liar_withholds(node, frame) || self.artful_delays(node, link, frame, &bytes) {
             return Ok(());
         }
         self.node_sends(node, link.0, lane, bytes);

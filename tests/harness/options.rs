@@ -106,6 +106,9 @@ pub struct Options {
     pub liar: bool,
     /// If the last node lies, it answers nothing that it was sent.
     pub mute: bool,
+    /// If the last node lies, it also sends late, says "delivered" of what it drops, and sends more
+    /// than anybody may.
+    pub artful: bool,
     /// Devices go away and return.
     pub absences: u64,
     /// A node gets a new transport key at each start.
@@ -200,6 +203,7 @@ impl Options {
             restores: *chance.pick(&[1, 1, 1, 2]),
             drains: *chance.pick(&[0, 0, 0, 2]),
             mute: chance.happens(250),
+            artful: false,
             full_spans: if is_late { *chance.pick(&[0, 2]) } else { 0 },
             clock_spans: if is_late { *chance.pick(&[0, 1, 2]) } else { 0 },
             watched: is_late,
@@ -212,6 +216,8 @@ impl Options {
         if matches!(seed % 16, 6 | 9 | 10 | 11) {
             options.add_custody(chance);
         }
+        // Like custodians: in seeds of their own, and in some with custodians.
+        options.artful = options.liar && matches!(seed % 16, 2 | 5 | 10 | 11);
         options
     }
 
@@ -257,7 +263,7 @@ impl fmt::Display for Options {
              crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
              {} lost of 10000 frames; restore {:?} ×{}; {} drains; {} full disks, {} failed syncs; \
              {} times full, {} times a wrong clock; \
-             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}{}",
+             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}{}{}",
             self.nodes,
             self.people,
             self.messages,
@@ -287,6 +293,7 @@ impl fmt::Display for Options {
             on(self.pinned, "; pinned peers"),
             on(self.liar, "; a lying peer"),
             on(self.liar && self.mute, " that answers nothing"),
+            on(self.artful, ", of the worse kind"),
             on(self.rotate_transports, "; transports rotate"),
             on(self.short_life, "; short lives"),
             on(self.watched, "; watched"),

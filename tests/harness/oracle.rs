@@ -161,6 +161,12 @@ pub struct Oracle {
     pub handed_out: BTreeMap<(usize, [u8; 32]), u64>,
     /// Serials of addresses that a node signed.
     pub serials: BTreeMap<(NodeId, u64), [u8; 32]>,
+    /// Envelopes that a node has sent to somebody, or offered to a custodian.
+    pub had_turn: BTreeSet<(usize, Eid)>,
+    /// Links, and nodes whom the other side has greeted there.
+    pub peers_greeted: BTreeSet<(u64, usize)>,
+    /// Since when an envelope that had no turn waits on a link: node, link, envelope.
+    pub waiting_since: BTreeMap<(usize, u64, Eid), u64>,
     /// When each node dialled each other one last, in each run of its process.
     pub dialled: BTreeMap<(usize, u64, NodeId), Vec<u64>>,
     /// Envelopes and copies that a liar has heard of.

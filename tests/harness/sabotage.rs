@@ -45,6 +45,7 @@ impl Broken {
         ("trust_custodians", Self::Core(Sabotage::TrustCustodians)),
         ("take_any_origin", Self::Core(Sabotage::TakeAnyOrigin)),
         ("keep_custody", Self::Core(Sabotage::KeepCustody)),
+        ("hold_behind_refused", Self::Core(Sabotage::HoldBehindRefused)),
         ("name_accounts", Self::Core(Sabotage::NameAccounts)),
     ];
 

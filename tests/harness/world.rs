@@ -59,6 +59,8 @@ pub(crate) enum Action {
     DeviceDial { device: usize, boot: u64 },
     /// Bytes reach the other side of a link.
     Arrive { link: u64, from: Side, bytes: Bytes },
+    /// A liar sends what it had kept back.
+    Late { node: usize, boot: u64, link: u64, lane: usize, bytes: Bytes },
     /// A side learns that its link is gone.
     LinkClosed { link: u64, side: Side },
     /// A dial of a node ends, well or not.
@@ -109,6 +111,8 @@ pub struct World {
     pub fault_chance: Chance,
     /// Chance of lies and replays.
     pub lie_chance: Chance,
+    /// Chance of liars of the worse kind.
+    pub artful_chance: Chance,
     /// Chance of people.
     pub people_chance: Chance,
 }
@@ -159,6 +163,7 @@ impl World {
             net_chance: Chance::new(seed, "network"),
             fault_chance: Chance::new(seed, "faults"),
             lie_chance: Chance::new(seed, "lies"),
+            artful_chance: Chance::new(seed, "worse lies"),
             people_chance: Chance::new(seed, "people"),
         }
     }
@@ -259,6 +264,10 @@ impl World {
                 Ok(())
             }
             Action::Arrive { link, from, bytes } => self.arrive(link, from, bytes),
+            Action::Late { node, boot, link, lane, bytes } if self.nodes[node].boot == boot => {
+                self.node_sends(node, link, lane, bytes);
+                Ok(())
+            }
             Action::LinkClosed { link, side } => {
                 self.link_closed(link, side);
                 Ok(())
@@ -292,6 +301,7 @@ impl World {
             | Action::DeviceTimer { .. }
             | Action::DeviceDial { .. }
             | Action::DialDone { .. }
+            | Action::Late { .. }
             | Action::Found { .. } => Ok(()),
         }
     }

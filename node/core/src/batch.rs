@@ -52,6 +52,9 @@ pub(crate) struct Batch {
 /// Submissions under one signed root.
 const SUBMISSIONS_PER_TREE: usize =
     limits::STATEMENTS_PER_BATCH_MAX / limits::ENVELOPES_PER_SUBMIT_MAX;
+/// Rows of statements in one answer: a number takes nine bytes at most, and a peer may name as many as
+/// a frame holds, in several frames.
+const ROWS_PER_ANSWER: usize = 4_096;
 /// Batches are far below 2^20 rows; commit numbers take the other 44 bits.
 const LSN_BATCH_BITS: u32 = 20;
 
@@ -178,7 +181,10 @@ impl Core {
         }
         for (link, rows) in core::mem::take(&mut self.batch.statement_rows) {
             let mark = self.mark(txn);
-            self.tell_peer(link, PeerFrame::StatementsTook(StatementsTook { rows, mark }));
+            for rows in rows.chunks(ROWS_PER_ANSWER) {
+                let took = StatementsTook { rows: rows.to_vec(), mark: mark.clone() };
+                self.tell_peer(link, PeerFrame::StatementsTook(took));
+            }
         }
     }
 

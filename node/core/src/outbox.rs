@@ -126,6 +126,12 @@ impl Core {
         }
         self.pump_statements(node, txn)?;
         self.send_again(node, txn)?;
+        if self.is_sabotaged(Sabotage::HoldBehindRefused)
+            && let Some(peer) = self.peers.get_mut(node).filter(|peer| !peer.resend.is_empty())
+        {
+            peer.fall_behind();
+            return self.pump_audit(node, txn);
+        }
         self.send_fresh(node);
         let mut turn = TURN_ROWS;
         while let Some(peer) = self.peers.get(node).filter(|peer| !peer.is_caught_up()) {

@@ -100,6 +100,8 @@ pub enum Sabotage {
     TakeAnyOrigin,
     /// A custodian keeps what was delivered.
     KeepCustody,
+    /// What stands behind an envelope that a peer refuses for now waits until it is taken.
+    HoldBehindRefused,
     /// Administrators are told who has an account.
     NameAccounts,
 }

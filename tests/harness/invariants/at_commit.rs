@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidings_core::event::{ClientInput, ConnId, Event, PeerInput};
+use tidings_core::event::{ClientInput, ConnId, Event, LinkId, PeerInput};
 use tidings_core::schema::{
     self, DEVICES, INBOX, InboxRow, NOTES, OUT, OUTBOX, OutRow, OutboxRow, SEEN, STATEMENTS,
     SUBMITS, SeenRow, SubmitRow,
@@ -30,6 +30,8 @@ pub struct BatchFacts {
     provoked: Vec<Eid>,
     /// Envelopes that peers sent.
     from_peers: BTreeSet<Eid>,
+    /// Links on which a peer greeted.
+    greeted: Vec<u64>,
     /// How full the disk is, in percent, if the shell said so.
     full_percent: Option<u64>,
 }
@@ -67,6 +69,9 @@ impl BatchFacts {
                 Event::Peer { input: PeerInput::Statements { checked, .. }, .. } => {
                     let all = checked.iter().flat_map(|checked| &checked.statements);
                     facts.provoked.extend(all.map(|(statement, _)| statement.eid));
+                }
+                Event::Peer { link: LinkId(link), input: PeerInput::Hello(_) } => {
+                    facts.greeted.push(*link);
                 }
                 Event::Disk { free, size } => {
                     let used = size.saturating_sub(*free) * 100;
@@ -113,6 +118,7 @@ impl World {
                 pushed.remove(lsn);
             }
         }
+        self.oracle.peers_greeted.extend(facts.greeted.iter().map(|link| (*link, node)));
         self.note_node_words(node, &changes)?;
         self.i3_all_or_none(node, &changes)?;
         self.i5_nothing_is_made_up(node, &changes)?;
@@ -144,6 +150,7 @@ impl World {
         ghost.queued = queued;
         self.oracle.nodes[node] = ghost;
         self.i26_node_owes(node);
+        self.i21_node_starts(node)?;
         read.map_err(|error| self.violated("rows", error.to_string()))?;
         // A commit in doubt may have held, with what the node said in it.
         let said = said.map_err(|error| self.violated("rows", error.to_string()))?;

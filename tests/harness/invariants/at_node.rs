@@ -1,5 +1,6 @@
 //! Rules about what leaves a node: checked on each frame, after the commit that justifies it.
 
+use bytes::Bytes;
 use tidings_core::event::{ConnId, LinkId};
 use tidings_core::schema::{OUT, SEEN};
 use tidings_protocol::{
@@ -62,8 +63,10 @@ impl World {
         node: usize,
         link: LinkId,
         frame: &PeerFrame,
+        body: &Bytes,
     ) -> Result<(), Violation> {
         self.i31_a_failed_node_is_silent(node)?;
+        self.i21_note_turn(node, frame, body);
         match frame {
             PeerFrame::Took(took) => {
                 for answer in took.answers.iter().filter(|answer| answer.refusal.is_none()) {
