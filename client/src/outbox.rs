@@ -520,6 +520,7 @@ const fn reason_of(code: RefusalCode) -> Reason {
         | RefusalCode::WrongNode
         | RefusalCode::Unreachable
         | RefusalCode::Version
-        | RefusalCode::RolledBack => Reason::Malformed,
+        | RefusalCode::RolledBack
+        | RefusalCode::StaleKey => Reason::Malformed,
     }
 }

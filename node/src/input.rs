@@ -38,7 +38,7 @@ pub(crate) fn weight(event: &Event) -> usize {
     } else if let Event::Peer { input: PeerInput::Deliver(envelope), .. } = event {
         envelope.shared.len()
     } else if let Event::Peer { input: PeerInput::Forward(forward), .. } = event {
-        forward.0.shared.len()
+        forward.shared.len()
     } else {
         0
     };

@@ -19,6 +19,7 @@ use tidings_protocol::codec;
 use tidings_protocol::descriptor::Delegation;
 use tidings_protocol::id::NodeId;
 use tidings_protocol::key::SecretKey;
+use tidings_protocol::sealed::SealingSecret;
 use tidings_protocol::signed::Signed;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -46,6 +47,7 @@ pub const STORE_FILE: &str = "node.redb";
 pub(crate) struct Keys {
     pub(crate) node: NodeId,
     pub(crate) operational: SecretKey,
+    pub(crate) sealing: SealingSecret,
     pub(crate) transport: TransportSeed,
     pub(crate) delegation: Signed<Delegation>,
 }
@@ -231,7 +233,8 @@ pub(crate) fn load(
             None => return Err(KeyError::NeedsRoot { why, root: data.join(ROOT) }),
         }
     }
-    Ok(Keys { node: held.node, operational, transport, delegation })
+    let sealing = SealingSecret::from_bytes(&sealing);
+    Ok(Keys { node: held.node, operational, sealing, transport, delegation })
 }
 
 /// What the keys of a node are like, for a look that changes nothing.

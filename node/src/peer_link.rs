@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use tidings_core::event::{Event, LinkId};
-use tidings_core::ingress::{Read, read_peer_frame};
+use tidings_core::ingress::{Opener, Read, read_peer_frame};
 use tidings_protocol::descriptor::{Descriptor, Transport, dht_key};
 use tidings_protocol::frame::Frame;
 use tidings_protocol::id::NodeId;
@@ -136,6 +136,7 @@ fn lock(asked: &Mutex<Asked>) -> MutexGuard<'_, Asked> {
 pub(crate) struct Relay {
     pub(crate) link: PeerLink,
     pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) opener: Arc<Opener>,
     pub(crate) announce: Announce,
     /// Where this process listens, for whoever started it.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
@@ -172,7 +173,9 @@ impl Relay {
                     let (end, ended) = oneshot::channel();
                     let inputs = self.inputs.clone();
                     let before = ending.remove(&peer);
-                    workers.spawn(serve_link(LinkId(link), up, to_check, inputs, before, end));
+                    let opener = Arc::clone(&self.opener);
+                    let link_id = LinkId(link);
+                    workers.spawn(serve_link(link_id, up, to_check, inputs, opener, before, end));
                     links.insert(link, Worker { frames, ended });
                     Ok(())
                 }
@@ -309,6 +312,7 @@ async fn serve_link(
     up: Input,
     mut frames: mpsc::Receiver<Frame>,
     inputs: mpsc::Sender<Input>,
+    opener: Arc<Opener>,
     before: Option<oneshot::Receiver<()>>,
     end: oneshot::Sender<()>,
 ) {
@@ -325,7 +329,7 @@ async fn serve_link(
         if broken {
             continue;
         }
-        let event = match read_peer_frame(&frame, clock::now_ms()) {
+        let event = match read_peer_frame(&frame, clock::now_ms(), &opener) {
             Read::Input(input) => Event::Peer { link, input },
             Read::Unknown if unknown < UNKNOWN_FRAMES_MAX => {
                 unknown += 1;

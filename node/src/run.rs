@@ -222,7 +222,8 @@ mod tests {
     use tidings_protocol::client_frame::InviteSecret;
     use tidings_protocol::descriptor::Delegation;
     use tidings_protocol::id::NodeId;
-    use tidings_protocol::key::{SecretKey, X25519Key};
+    use tidings_protocol::key::SecretKey;
+    use tidings_protocol::sealed::SealingSecret;
     use tidings_protocol::signed::Signed;
     use tidings_store::{BootId, DiskFault, FaultDisk, Opening, RedbOptions};
     use tokio::task::JoinSet;
@@ -233,16 +234,17 @@ mod tests {
 
     fn settings() -> Settings {
         let (root, operational) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let sealing = SealingSecret::from_bytes(&[3; 32]);
         let delegation = Delegation {
             node: NodeId::of(&root.public()),
             serial: 1,
             operational: operational.public(),
-            sealing: X25519Key([3; 32]),
+            sealing: sealing.public(),
             custodians: Vec::new(),
             domains: Vec::new(),
             not_after_ms: u64::MAX,
         };
-        Settings::new(operational, Signed::new(&delegation, &root))
+        Settings::new(operational, sealing, Signed::new(&delegation, &root))
     }
 
     fn open(disk: &FaultDisk, inputs: mpsc::Receiver<Input>, tasks: &mut JoinSet<()>) -> Loop {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use thiserror::Error;
 use tidings_core::event::Event;
+use tidings_core::ingress::Opener;
 use tidings_core::schema::SCHEMA;
 use tidings_core::settings::Settings;
 use tidings_core::{Core, OpenCoreError};
@@ -220,7 +221,7 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
         format!("{}://{bound_clients}", if tls.is_some() { "wss" } else { "ws" })
     });
     let asker = Asker(inputs.clone());
-    let peers = relay_peers(&config, peer_link, &p2p, p2p_events, &inputs, &mut tasks).await;
+    let peers = relay_peers(&config, &keys, peer_link, &p2p, p2p_events, &inputs, &mut tasks).await;
     let bound = Bound {
         clients: bound_clients,
         client_url: client_url.clone(),
@@ -370,7 +371,9 @@ fn open_core(store: &mut RedbStore, config: &Config, keys: &Keys) -> Result<Core
                 other = Some(owner);
                 StoreError::work(error)
             }
-            OpenCoreError::Delegation(_) | OpenCoreError::OtherKey => StoreError::work(error),
+            OpenCoreError::Delegation(_)
+            | OpenCoreError::OtherKey
+            | OpenCoreError::OtherSealingKey => StoreError::work(error),
         })?;
         core.finish(now, txn)?;
         opened = Some(core);
@@ -385,7 +388,8 @@ fn open_core(store: &mut RedbStore, config: &Config, keys: &Keys) -> Result<Core
 }
 
 fn settings(config: &Config, keys: &Keys) -> Settings {
-    let mut settings = Settings::new(keys.operational.clone(), keys.delegation.clone());
+    let mut settings =
+        Settings::new(keys.operational.clone(), keys.sealing.clone(), keys.delegation.clone());
     settings.device_rows_max = config.store.device_rows_max;
     settings.peer_rows_max = config.store.peer_rows_max;
     settings.disk_percent_max = config.store.disk_percent_max;
@@ -423,6 +427,7 @@ fn start_peers(
 /// Starts the relay and gives the addresses that were bound, each with our peer id.
 async fn relay_peers(
     config: &Config,
+    keys: &Keys,
     link: PeerLink,
     p2p: &P2p,
     events: mpsc::Receiver<P2pEvent>,
@@ -434,7 +439,8 @@ async fn relay_peers(
         fixed: config.peers.announce.clone(),
         with_loopback: config.peers.allow_private_addresses,
     };
-    let relay = Relay { link, inputs: inputs.clone(), announce, listening };
+    let opener = Arc::new(Opener { node: keys.node, secret: keys.sealing.clone() });
+    let relay = Relay { link, inputs: inputs.clone(), opener, announce, listening };
     tasks.spawn(relay.run(events));
     let wanted = config.peers.listen.len();
     let all = heard.wait_for(|addresses| addresses.len() >= wanted);

@@ -15,7 +15,8 @@ use crate::{
 
 wire_struct! {
     /// A custodian's half of the agreement, signed by its operational key. The other half is its name
-    /// in the delegation of the node. Zero rows take the consent back.
+    /// in the delegation of the node. Zero rows take the consent back, for
+    /// the users too.
     pub struct Consent {
         /// Who will hold envelopes.
         0 => custodian: NodeId,
@@ -29,6 +30,8 @@ wire_struct! {
         4 => bytes: u64,
         /// How long each is held, in ms.
         5 => life_ms: u64,
+        /// Users of the node whose device lists and bundles are kept.
+        6 => users: u64,
     }
 }
 

@@ -131,9 +131,7 @@ impl EnvelopeHead {
     /// # Errors
     /// [`EnvelopeError`].
     pub fn check(&self, shared_len: usize) -> Result<(), EnvelopeError> {
-        if self.header.version != limits::PROTOCOL_VERSION {
-            return Err(EnvelopeError::Version(self.header.version));
-        }
+        self.header.check_version()?;
         let parts: usize = self.targets.iter().map(|target| target.part.len() + 128).sum();
         let bytes = parts + shared_len + 128;
         if bytes > limits::ENVELOPE_BYTES_MAX {
@@ -149,17 +147,13 @@ impl EnvelopeHead {
         if seen.is_empty() || seen.len() > limits::TARGETS_MAX {
             return Err(EnvelopeError::Targets);
         }
-        let life = self.header.expires_ms.checked_sub(self.header.created_ms);
-        match life {
-            Some(1..=limits::MESSAGE_LIFE_MS_MAX) => Ok(()),
-            Some(_) | None => Err(EnvelopeError::Life),
-        }
+        self.header.check_life()
     }
 
     /// The id of the envelope and of each of its copies, in the order of the targets.
     #[must_use]
     pub fn ids(&self, shared_hash: &Hash) -> (Eid, Vec<CopyId>) {
-        let header_hash = hash("header", &[&codec::encode(&self.header)]);
+        let header_hash = self.header.hash();
         let copies: Vec<CopyId> =
             self.targets.iter().map(|t| t.copy_id(&header_hash, shared_hash)).collect();
         (eid(self.header.created_ms, &header_hash, &copies), copies)
@@ -191,6 +185,27 @@ impl Header {
     #[must_use]
     pub fn hash(&self) -> Hash {
         hash("header", &[&codec::encode(self)])
+    }
+
+    /// The id of the envelope with this header and these copies, in the order of the targets: who does
+    /// not see the targets can compute it too.
+    #[must_use]
+    pub fn eid(&self, copies: &[CopyId]) -> Eid {
+        eid(self.created_ms, &self.hash(), copies)
+    }
+
+    pub(crate) const fn check_version(&self) -> Result<(), EnvelopeError> {
+        if self.version != limits::PROTOCOL_VERSION {
+            return Err(EnvelopeError::Version(self.version));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_life(&self) -> Result<(), EnvelopeError> {
+        match self.expires_ms.checked_sub(self.created_ms) {
+            Some(1..=limits::MESSAGE_LIFE_MS_MAX) => Ok(()),
+            Some(_) | None => Err(EnvelopeError::Life),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Ed25519 keys and signatures, each signature with its purpose. X25519 keys are the client's; see
-//! `client/src/crypto/`. Verification is strict (RFC 8032 with the checks of `verify_strict`).
+//! Ed25519 keys and signatures, each signature with its purpose. What is done with X25519
+//! keys is in `sealed.rs` and `client/src/crypto/`. Verification is strict (RFC 8032 with the checks of `verify_strict`).
 
 use core::fmt;
 
@@ -44,6 +44,8 @@ pub enum Purpose {
     Join,
     /// A node consents to be another one's custodian.
     Consent,
+    /// A node says which device list a name has there.
+    Listing,
 }
 
 impl Purpose {
@@ -59,6 +61,7 @@ impl Purpose {
             Self::NodeHello => b"tidings/1 node hello\0",
             Self::Join => b"tidings/1 join\0",
             Self::Consent => b"tidings/1 custody consent\0",
+            Self::Listing => b"tidings/1 listing\0",
         }
     }
 }

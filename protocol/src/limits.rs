@@ -34,6 +34,14 @@ pub const PEER_ANSWER_MS_MAX: u64 = 120 * 1000;
 pub const AUDIT_EIDS_MAX: usize = 1000;
 /// Envelope ids in one offer to a custodian: a window takes so many envelopes of average size.
 pub const OFFER_EIDS_MAX: usize = 256;
+/// Names in one page of a directory: their lists and bundles are some hundred kilobytes.
+pub const DIRECTORY_PAGE_MAX: usize = 64;
+/// How long a listing is good for: so long must a node be able to be away, and no longer can a
+/// custodian pass off an old list as the newest.
+pub const LISTING_LIFE_MS: u64 = 37 * 24 * 3600 * 1000;
+/// Nodes that may hand an envelope or a question on, between the one that sends it first and the one
+/// that it is for: a custodian, and three on the way.
+pub const HOPS_MAX: u8 = 4;
 /// Life of a message, by default and at most: 30 days.
 pub const MESSAGE_LIFE_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 /// How far a clock may be off before an envelope from the future is refused: 10 minutes.

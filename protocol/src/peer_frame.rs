@@ -5,11 +5,15 @@ use crate::{
     bundle::Bundle,
     codec::{wire_struct, wire_union},
     custody::{Consent, Origin},
+    descriptor::Delegation,
     device_list::DeviceList,
-    envelope::EnvelopeHead,
+    directory::{Directory, DirectoryEntry, DirectoryWanted, Listing},
+    envelope::{EnvelopeError, EnvelopeHead, Header},
     hello::{Mark, PeerHello},
-    id::{Eid, NodeId},
+    id::{CopyId, Eid, NodeId},
+    limits,
     refusal::Refusal,
+    sealed::{SEAL_BYTES, SealedTargets},
     signed::Signed,
     statement::Proof,
 };
@@ -99,6 +103,28 @@ wire_struct! {
         2 => lists: Vec<Signed<DeviceList>>,
         /// A bundle for each device that has one.
         3 => bundles: Vec<Bundle>,
+        /// By which the user's node says that this is the list: when another node answers.
+        4 => listing: Option<Signed<Listing>>,
+        /// By which that node's root key appointed the key under the listing.
+        5 => delegation: Option<Signed<Delegation>>,
+    }
+}
+
+wire_struct! {
+    /// Asks a third node for list and bundles of a user of `node`, which is away. Answered by `User`.
+    pub struct FetchFor {
+        /// Number of the request on this link.
+        0 => request: u64,
+        /// The user's node.
+        1 => node: NodeId,
+        /// The name there.
+        2 => name: UserName,
+        /// The version of the list that the asker knows.
+        3 => known_version: Option<u64>,
+        /// False to ask for the list alone.
+        4 => with_bundles: bool,
+        /// How many nodes may ask on, at most [`limits::HOPS_MAX`].
+        5 => hops_left: u8,
     }
 }
 
@@ -137,16 +163,55 @@ wire_struct! {
         1 => refusal: Option<Refusal>,
         /// To be forwarded.
         2 => eids: Vec<Eid>,
+        /// The newest delegation of the absent node that the custodian knows: what is forwarded has to
+        /// be sealed to the key in it.
+        3 => delegation: Option<Signed<Delegation>>,
     }
 }
 
 wire_struct! {
-    /// An envelope that goes to a custodian, or comes from one. Answered by `Took`.
+    /// An envelope that goes to its destination through other nodes. They see header, copies and sizes;
+    /// for whom it is there sees the destination alone. Answered by `Took`.
     pub struct Forward {
-        /// Header and targets.
-        0 => head: EnvelopeHead,
+        /// What every hop may read.
+        0 => header: Header,
+        /// The ids of the copies, in the order of the targets: with the header they give the eid.
+        1 => copies: Vec<CopyId>,
+        /// The targets, sealed to the destination.
+        2 => targets: SealedTargets,
         /// Whose it is.
-        1 => origin: Origin,
+        3 => origin: Origin,
+        /// How many nodes may hand it on, at most [`limits::HOPS_MAX`]; a node that it is not for takes
+        /// it only above zero.
+        4 => hops_left: u8,
+    }
+}
+
+impl Forward {
+    /// Checks the shape, as [`EnvelopeHead::check`] does for one whose targets can be seen.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`].
+    pub fn check(&self, shared_len: usize) -> Result<(), EnvelopeError> {
+        self.header.check_version()?;
+        let bytes = self.targets.sealed.len().saturating_sub(SEAL_BYTES) + shared_len + 128;
+        if bytes > limits::ENVELOPE_BYTES_MAX {
+            return Err(EnvelopeError::TooLarge { bytes });
+        }
+        let is_twice = |(place, copy): (usize, &CopyId)| {
+            self.copies.iter().skip(place + 1).any(|other| other == copy)
+        };
+        let is_odd = self.copies.is_empty() || self.copies.len() > limits::TARGETS_MAX;
+        if is_odd || self.copies.iter().enumerate().any(is_twice) {
+            return Err(EnvelopeError::Targets);
+        }
+        self.header.check_life()
+    }
+
+    /// The id of the envelope.
+    #[must_use]
+    pub fn eid(&self) -> Eid {
+        self.header.eid(&self.copies)
     }
 }
 
@@ -181,15 +246,23 @@ wire_union! {
         13 => Offer(Offer),
         /// What of it is wanted; control lane.
         14 => Wanted(Wanted),
-        /// An envelope through a custodian; the frame's body is its shared body; bulk lane.
+        /// An envelope through other nodes; the frame's body is its shared body; bulk lane.
         15 => Forward(Forward),
+        /// Asks for a user of another node; control lane.
+        16 => FetchFor(FetchFor),
+        /// Which users a node has, for its custodian; control lane.
+        17 => Directory(Directory),
+        /// Which of them the custodian wants to know more of; control lane.
+        18 => DirectoryWanted(DirectoryWanted),
+        /// List and bundles of one user, for a custodian; bulk lane.
+        19 => DirectoryEntry(DirectoryEntry),
     }
 }
 
 impl PeerFrame {
-    /// True for frames that may wait behind others: envelopes.
+    /// True for frames that may wait behind others: envelopes, and what is kept for custody.
     #[must_use]
     pub const fn is_bulk(&self) -> bool {
-        matches!(self, Self::Deliver(_) | Self::Forward(_))
+        matches!(self, Self::Deliver(_) | Self::Forward(_) | Self::DirectoryEntry(_))
     }
 }

@@ -37,6 +37,8 @@ wire_code! {
         15 => Version,
         /// The device must take a new id first: its store was rolled back.
         16 => RolledBack,
+        /// It is sealed to a key that the destination has replaced: seal it again, to the new one.
+        17 => StaleKey,
     }
 }
 
@@ -57,7 +59,8 @@ impl RefusalCode {
             | Self::NotAuthorised
             | Self::WrongNode
             | Self::Version
-            | Self::RolledBack => false,
+            | Self::RolledBack
+            | Self::StaleKey => false,
         }
     }
 
@@ -87,6 +90,7 @@ impl RefusalCode {
             Self::RolledBack => {
                 "this device was restored from an old copy and needs a new device id"
             }
+            Self::StaleKey => "the other node has new keys; it will be sealed again",
         }
     }
 }

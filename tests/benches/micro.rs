@@ -12,7 +12,7 @@ use tidings_core::{
     Core,
     effect::Effect,
     event::{AdminCommand, AdminToken, ClientInput, ConnId, Event},
-    ingress::{Read, read_client_frame, read_peer_frame},
+    ingress::{Opener, Read, read_client_frame, read_peer_frame},
     schema::SCHEMA,
     settings::Settings,
 };
@@ -29,6 +29,7 @@ use tidings_protocol::{
     key::{Purpose, SecretKey, Signature, X25519Key},
     limits,
     peer_frame::PeerFrame,
+    sealed::SealingSecret,
     signed::Signed,
     statement::{Claim, Proof, Signer, Stance, Statement},
 };
@@ -112,7 +113,9 @@ mod codecs {
         let frame =
             PeerFrame::Deliver(head(1, NodeId([1; 32]), NodeId([2; 32]), DeviceId([5; 16])));
         let frame = Frame { header: codec::encode(&frame).into(), body: Bytes::from(vec![9; 128]) };
-        bencher.bench_local(|| read_peer_frame(black_box(&frame), NOW_MS));
+        let secret = SealingSecret::from_bytes(&[3; 32]);
+        let opener = Opener { node: NodeId([2; 32]), secret };
+        bencher.bench_local(|| read_peer_frame(black_box(&frame), NOW_MS, &opener));
     }
 
     /// A frame on its way out.
@@ -210,17 +213,18 @@ impl Node {
     fn open() -> Self {
         let root = SecretKey::from_seed(&[10; 32]);
         let operational = SecretKey::from_seed(&[11; 32]);
+        let sealing = SealingSecret::from_bytes(&[12; 32]);
         let id = NodeId::of(&root.public());
         let delegation = Delegation {
             node: id,
             serial: 1,
             operational: operational.public(),
-            sealing: X25519Key([0; 32]),
+            sealing: sealing.public(),
             custodians: Vec::new(),
             domains: Vec::new(),
             not_after_ms: NOW_MS * 2,
         };
-        let settings = Settings::new(operational, Signed::new(&delegation, &root));
+        let settings = Settings::new(operational, sealing, Signed::new(&delegation, &root));
         let dir = TempDir::new().unwrap();
         let opening = Opening { boot: tidings_store::BootId([1; 16]), incarnation: 1 };
         let path = dir.path().join("node.redb");

@@ -4,6 +4,8 @@
 //! It holds its own keys only. What worse liars do is in `artful.rs`. In the healed phase it is honest, and all must mend.
 
 use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
 use tidings_core::event::{LinkId, PeerInput};
 use tidings_protocol::{
     codec,
@@ -15,6 +17,7 @@ use tidings_protocol::{
     key::SecretKey,
     limits,
     peer_frame::{Answer, Forward, PeerFrame, Statements, StatementsTook, Took, Wanted},
+    sealed::SealedTargets,
     statement::{Claim, Proof, Reason, Signer, Stance, Statement},
 };
 
@@ -53,7 +56,7 @@ impl World {
                 PeerFrame::StatementsTook(StatementsTook { rows: rows.clone(), mark })
             }
             PeerInput::Forward(forward) => {
-                let eid = forward.0.eid;
+                let eid = forward.eid;
                 let answers = vec![Answer { eid, refusal: None, lists: Vec::new() }];
                 PeerFrame::Took(Took { answers, mark })
             }
@@ -61,6 +64,10 @@ impl World {
             | PeerInput::Consent(_)
             | PeerInput::Offer { .. }
             | PeerInput::Wanted { .. }
+            | PeerInput::FetchFor(_)
+            | PeerInput::Directory(_)
+            | PeerInput::DirectoryWanted(_)
+            | PeerInput::DirectoryEntry(_)
             | PeerInput::Took { .. }
             | PeerInput::StatementsTook { .. }
             | PeerInput::Audit { .. }
@@ -84,15 +91,16 @@ impl World {
         match input {
             PeerInput::Offer { destination, .. } if self.lie_chance.happens(500) => {
                 let (destination, eids) = (*destination, Vec::new());
-                let frame = PeerFrame::Wanted(Wanted { destination, refusal: None, eids });
+                let wanted = Wanted { destination, refusal: None, eids, delegation: None };
+                let frame = PeerFrame::Wanted(wanted);
                 self.liar_sends(node, link, &frame);
                 true
             }
             PeerInput::Forward(forward)
-                if forward.0.head.header.destination != self.nodes[node].id =>
+                if forward.forward.header.destination != self.nodes[node].id =>
             {
                 let Some(mark) = self.mark_of(node) else { return false };
-                let eid = forward.0.eid;
+                let eid = forward.eid;
                 let answers = vec![Answer { eid, refusal: None, lists: Vec::new() }];
                 self.liar_sends(node, link, &PeerFrame::Took(Took { answers, mark }));
                 let me = &self.nodes[node];
@@ -106,7 +114,7 @@ impl World {
                     copy: None,
                     at_ms: self.now_ms(),
                     reason: None,
-                    until_ms: Some(forward.0.head.header.expires_ms),
+                    until_ms: Some(forward.forward.header.expires_ms),
                 };
                 let salt = self.lie_chance.bytes();
                 let rows = vec![self.lie_chance.number()];
@@ -142,9 +150,15 @@ impl World {
             list_hash: Hash([0; 32]),
             part: Bytes::from_static(b"made up"),
         };
-        let head = EnvelopeHead { header, targets: vec![target] };
         let body = Bytes::copy_from_slice(&self.lie_chance.bytes::<16>());
-        let eid = head.ids(&shared_hash(&body)).0;
+        let head = EnvelopeHead { header, targets: vec![target] };
+        let (eid, copies) = head.ids(&shared_hash(&body));
+        let mut rng = ChaCha20Rng::from_seed(self.lie_chance.bytes());
+        let to = self.nodes[other].sealing.public();
+        let EnvelopeHead { header, targets } = head;
+        let Ok(targets) = SealedTargets::seal(&targets, &header, &eid, &to, &mut rng) else {
+            return;
+        };
         let (key, delegation) = (me.operational.clone(), victim.delegation.clone());
         let signer = Signer { key: key.public(), node: Some(victim.id), version: 2 };
         let stance = Stance { signer, incarnation: 1, boot: BootId([1; 16]) };
@@ -158,7 +172,8 @@ impl World {
         };
         let Some(accepted) = Proof::sign(&[statement], &stance, &[7; 32], &key) else { return };
         let origin = Origin { accepted, delegation };
-        let header = codec::encode(&PeerFrame::Forward(Forward { head, origin })).into();
+        let forward = Forward { header, copies, targets, origin, hops_left: 0 };
+        let header = codec::encode(&PeerFrame::Forward(forward)).into();
         self.trace.say(now_ms, || "a liar makes up an envelope".to_owned());
         if let Ok(bytes) = (Frame { header, body }).encode() {
             self.node_sends(node, link.0, 1, bytes);

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tidings_core::{Core, OpenCoreError, event::Event, settings::Settings};
+use tidings_core::{Core, OpenCoreError, event::Event, ingress::Opener, settings::Settings};
 use tidings_protocol::{
     descriptor::{Delegation, Transport},
     id::{NodeId, hash},
-    key::{SecretKey, X25519Key},
+    key::SecretKey,
+    sealed::SealingSecret,
     signed::Signed,
 };
 use tidings_store::{BootId, OpenError, Opening, Store, StoreError};
@@ -23,6 +24,8 @@ pub struct SimNode {
     pub root: SecretKey,
     /// Its operational key.
     pub operational: SecretKey,
+    /// Opens what is sealed to it.
+    pub sealing: SealingSecret,
     /// By its root key.
     pub delegation: Signed<Delegation>,
     /// Its libp2p peer id.
@@ -79,12 +82,13 @@ impl SimNode {
         let root = SecretKey::from_seed(&chance.bytes());
         let operational = SecretKey::from_seed(&chance.bytes());
         let id = NodeId::of(&root.public());
+        let sealing = SealingSecret::from_bytes(&chance.bytes());
         let delegation = Signed::new(
             &Delegation {
                 node: id,
                 serial: 1,
                 operational: operational.public(),
-                sealing: X25519Key(chance.bytes()),
+                sealing: sealing.public(),
                 custodians: Vec::new(),
                 domains: Vec::new(),
                 not_after_ms: u64::MAX / 2,
@@ -96,6 +100,7 @@ impl SimNode {
             id,
             root,
             operational,
+            sealing,
             delegation,
             disk: SimDisk::new(store),
             image: None,
@@ -118,6 +123,12 @@ impl SimNode {
             self.delegation =
                 Signed::new(&Delegation { custodians, serial: 2, ..delegation }, &self.root);
         }
+    }
+
+    /// What reads frames for it.
+    #[must_use]
+    pub fn opener(&self) -> Opener {
+        Opener { node: self.id, secret: self.sealing.clone() }
     }
 
     /// Its clock.

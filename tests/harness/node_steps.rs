@@ -319,7 +319,9 @@ impl World {
     pub fn peer_frame_arrives(&mut self, node: usize, link_id: u64, bytes: Bytes) -> bool {
         let link = LinkId(link_id);
         let clock_ms = self.nodes[node].clock_ms(self.now_ms());
-        let event = match Frame::decode(bytes).map(|frame| read_peer_frame(&frame, clock_ms)) {
+        let opener = self.nodes[node].opener();
+        let read = |frame: Frame| read_peer_frame(&frame, clock_ms, &opener);
+        let event = match Frame::decode(bytes).map(read) {
             Ok(Read::Input(input)) => {
                 if self.liar_swallows(node, link, &input) {
                     return false;

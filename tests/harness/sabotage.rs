@@ -47,6 +47,7 @@ impl Broken {
         ("keep_custody", Self::Core(Sabotage::KeepCustody)),
         ("hold_behind_refused", Self::Core(Sabotage::HoldBehindRefused)),
         ("name_accounts", Self::Core(Sabotage::NameAccounts)),
+        ("take_any_targets", Self::Core(Sabotage::TakeAnyTargets)),
     ];
 
     /// Its name on the command line.

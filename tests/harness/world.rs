@@ -316,7 +316,8 @@ impl World {
     #[must_use]
     pub fn node_settings(&self, node: usize) -> Settings {
         let me = &self.nodes[node];
-        let mut settings = Settings::new(me.operational.clone(), me.delegation.clone());
+        let mut settings =
+            Settings::new(me.operational.clone(), me.sealing.clone(), me.delegation.clone());
         settings.device_rows_max = self.options.device_rows_max;
         if self.options.pinned {
             let others = self.nodes.iter().filter(|other| other.id != me.id);

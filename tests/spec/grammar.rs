@@ -17,13 +17,15 @@ fn cddl_rule(rule: &str) -> Option<String> {
         "node_id" | "user_name" | "address" | "invite" | "derivation" | "frame" => None,
         "device_list" => Some("signed-device-list".to_owned()),
         "consent" => Some("signed-consent".to_owned()),
+        "listing" => Some("signed-listing".to_owned()),
         other => Some(other.replace('_', "-")),
     }
 }
 
 fn matches(rule: &str, bytes: &[u8]) -> Result<(), String> {
     let grammar = grammar()
-        + "\nsigned-device-list = signed<device-list>\nsigned-consent = signed<consent>\n";
+        + "\nsigned-device-list = signed<device-list>\nsigned-consent = signed<consent>\n\
+           signed-listing = signed<listing>\n";
     cddl_cat::validate_cbor_bytes(rule, &grammar, bytes).map_err(|error| error.to_string())
 }
 

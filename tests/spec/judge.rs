@@ -11,16 +11,18 @@ use tidings_protocol::{
     codec::{self, DecodeError},
     content::{Content, Introduction, Part, PartInside},
     custody::{Consent, Origin, OriginError},
-    descriptor::{Descriptor, DescriptorError},
+    descriptor::{Delegation, Descriptor, DescriptorError},
     device_list::{CheckedList, DeviceListError},
-    envelope::{EnvelopeError, EnvelopeHead, shared_hash},
+    directory::{Listing, ListingError},
+    envelope::{EnvelopeError, EnvelopeHead, Header, shared_hash},
     evidence::{Evidence, TrustRoots, verify},
     frame::{Frame, FrameError},
     hello::{Challenge, ClientHello, Welcome, client_transcript, node_transcript},
     id::{Eid, NodeId, ParseNodeIdError},
     invite::{InviteText, ParseInviteError},
     key::{PublicKey, Purpose},
-    peer_frame::PeerFrame,
+    peer_frame::{Forward, PeerFrame},
+    sealed::{OpenTargetsError, SealedTargets, SealingSecret},
     signed::{OpenSignedError, Signed},
     statement::{Proof, ProofError, Statement},
 };
@@ -68,6 +70,9 @@ pub(crate) fn judge(rule: &str, vector: &Vector) -> Result<Seen, Kind> {
         "evidence" => evidence(vector, &bytes),
         "consent" => consent(vector, &bytes),
         "origin" => origin(vector, &bytes),
+        "forward" => forward(&bytes),
+        "sealed_targets" => sealed_targets(vector, &bytes),
+        "listing" => listing(vector, &bytes),
         "client_frame" => union::<ClientFrame>(&bytes, ClientFrame::knows_tag),
         "node_frame" => union::<NodeFrame>(&bytes, NodeFrame::knows_tag),
         "peer_frame" => union::<PeerFrame>(&bytes, PeerFrame::knows_tag),
@@ -179,15 +184,7 @@ fn frame(bytes: Vec<u8>) -> Result<Seen, Kind> {
 fn envelope(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
     let head: EnvelopeHead = codec::decode(bytes).map_err(decode)?;
     let shared = vector.given.get("shared").map_or_else(Vec::new, |hex| unhex(hex));
-    head.check(shared.len()).map_err(|error| {
-        match error {
-            EnvelopeError::Version(_) => "version",
-            EnvelopeError::TooLarge { .. } => "too_large",
-            EnvelopeError::Targets => "targets",
-            EnvelopeError::Life => "life",
-        }
-        .to_owned()
-    })?;
+    head.check(shared.len()).map_err(envelope_kind)?;
     let (eid, copies) = head.ids(&shared_hash(&shared));
     assert_eq!(
         by_the_page(&head, &shared),
@@ -195,6 +192,56 @@ fn envelope(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
     );
     let copies: Vec<String> = copies.iter().map(ToString::to_string).collect();
     Ok(Seen::of(codec::encode(&head)).with("eid", eid).with("copies", copies.join(" ")))
+}
+
+fn envelope_kind(error: EnvelopeError) -> Kind {
+    match error {
+        EnvelopeError::Version(_) => "version",
+        EnvelopeError::TooLarge { .. } => "too_large",
+        EnvelopeError::Targets => "targets",
+        EnvelopeError::Life => "life",
+    }
+    .to_owned()
+}
+
+fn forward(bytes: &[u8]) -> Result<Seen, Kind> {
+    let forward: Forward = codec::decode(bytes).map_err(decode)?;
+    forward.check(0).map_err(envelope_kind)?;
+    Ok(Seen::of(codec::encode(&forward)).with("eid", forward.eid()))
+}
+
+/// What the destination does with the target block of an envelope.
+fn sealed_targets(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
+    let sealed: SealedTargets = codec::decode(bytes).map_err(decode)?;
+    let secret = unhex(&vector.given["secret"]).try_into().expect("32 bytes");
+    let secret = SealingSecret::from_bytes(&secret);
+    let header: Header = codec::decode(&unhex(&vector.given["header"])).expect("a header");
+    let eid = Eid::from_hex(&vector.given["eid"]).expect("an eid");
+    let targets = sealed.open(&header, &eid, &secret).map_err(|error| match error {
+        OpenTargetsError::OtherKey => "other_key".to_owned(),
+        OpenTargetsError::Corrupt => "corrupt".to_owned(),
+        OpenTargetsError::Decode(error) => decode(error),
+    })?;
+    let targets = HEXLOWER.encode(&codec::encode(&targets));
+    Ok(Seen::of(codec::encode(&sealed)).with("targets", targets))
+}
+
+/// What a node does with a list that a custodian of another one gives it.
+fn listing(vector: &Vector, bytes: &[u8]) -> Result<Seen, Kind> {
+    let signed: Signed<Listing> = codec::decode(bytes).map_err(decode)?;
+    let delegation: Delegation =
+        codec::decode(&unhex(&vector.given["delegation"])).expect("a delegation");
+    let list = codec::decode(&unhex(&vector.given["list"])).expect("a list");
+    let name = UserName::parse(&vector.given["name"]).expect("a name");
+    Listing::check(&signed, &delegation, &name, &list, now_ms(vector)).map_err(
+        |error| match error {
+            ListingError::Listing(error) => self::signed(error),
+            ListingError::List(_) => "list".to_owned(),
+            ListingError::Other => "other".to_owned(),
+            ListingError::Expired => "expired".to_owned(),
+        },
+    )?;
+    Ok(Seen::of(codec::encode(&signed)))
 }
 
 /// The ids of an envelope, computed as the page says.

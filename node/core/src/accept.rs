@@ -39,7 +39,7 @@ impl Core {
                 self.tell_ends(&node, &envelope.eid, &seen);
                 self.add_hop(&envelope.eid, seen, &node, txn)?;
             }
-            self.answer_peer(link, envelope, None, Vec::new());
+            self.answer_peer(link, envelope.eid, None, Vec::new());
             return Ok(());
         }
         let header = &envelope.head.header;
@@ -61,11 +61,11 @@ impl Core {
         if let Some(code) = code {
             self.observe(Observed::Refused(code));
             let refusal = Refusal { code, after_ms: code.may_retry().then_some(NO_ROOM_AFTER_MS) };
-            self.answer_peer(link, envelope, Some(refusal), Vec::new());
+            self.answer_peer(link, envelope.eid, Some(refusal), Vec::new());
             return Ok(());
         }
         let lists = self.store_envelope(envelope, &Hop::Peers(vec![node]), txn)?;
-        self.answer_peer(link, envelope, None, lists);
+        self.answer_peer(link, envelope.eid, None, lists);
         Ok(())
     }
 
@@ -80,12 +80,12 @@ impl Core {
     pub(crate) fn answer_peer(
         &mut self,
         link: LinkId,
-        envelope: &PreparedEnvelope,
+        eid: Eid,
         refusal: Option<Refusal>,
         mut lists: Vec<Signed<DeviceList>>,
     ) {
         lists.truncate(limits::LISTS_PER_ANSWER_MAX);
-        let answer = Answer { eid: envelope.eid, refusal, lists };
+        let answer = Answer { eid, refusal, lists };
         self.batch.answers.entry(link).or_default().push(answer);
     }
 }

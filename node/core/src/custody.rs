@@ -5,10 +5,9 @@
 use tidings_protocol::{
     codec,
     custody::{CheckedOrigin, Consent},
-    envelope::Target,
     id::{Eid, NodeId},
     limits,
-    peer_frame::{PeerFrame, Wanted},
+    peer_frame::{Forward, PeerFrame, Wanted},
     refusal::{Refusal, RefusalCode},
     signed::Signed,
     statement::{Claim, Statement},
@@ -19,7 +18,7 @@ use crate::{
     Core,
     accept::NO_ROOM_AFTER_MS,
     effect::Observed,
-    event::{LinkId, PreparedEnvelope},
+    event::{LinkId, PassingEnvelope, PreparedEnvelope},
     inbox::Hop,
     schema::{
         self, CONSENTS, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SEEN, SeenRow,
@@ -44,6 +43,7 @@ impl Core {
             rows: terms.map_or(0, |terms| terms.rows),
             bytes: terms.map_or(0, |terms| terms.bytes),
             life_ms: terms.map_or(0, |terms| terms.life_ms),
+            users: 0,
         };
         Some(PeerFrame::Consent(Signed::new(&consent, &self.settings.operational)))
     }
@@ -107,7 +107,7 @@ impl Core {
         eids: &[Eid],
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let mut wanted = Wanted { destination, refusal: None, eids: Vec::new() };
+        let mut wanted = Wanted { destination, refusal: None, eids: Vec::new(), delegation: None };
         match self.agreement(&destination) {
             Err(code) => wanted.refusal = Some(later(code)),
             Ok(terms) => {
@@ -125,26 +125,37 @@ impl Core {
                 }
             }
         }
+        if !wanted.eids.is_empty() {
+            wanted.delegation = self.signed_delegation_by(&destination).cloned();
+        }
         self.tell_peer(link, PeerFrame::Wanted(wanted));
         Ok(())
     }
 
-    /// True when this very node has handed the envelope to us, and we have it.
+    /// True when this very node has handed the envelope to us, and we have it, or know that the
+    /// destination's store still has.
     fn holds(&self, node: &NodeId, eid: &Eid, txn: &dyn Txn) -> Result<bool, StoreError> {
         let row = schema::get::<OutRow>(txn, OUT, eid.as_bytes())?;
-        Ok(row.is_some_and(|row| self.numbers.get(&row.hop) == Some(node)))
+        let row = row.filter(|row| self.numbers.get(&row.hop) == Some(node));
+        Ok(row.is_some_and(|row| self.is_kept(&row)))
     }
 
-    /// An envelope that goes through a custodian: to us, or on to us.
+    /// False for what was let go to a store that was rolled back since.
+    fn is_kept(&self, row: &OutRow) -> bool {
+        let peer = self.numbers.get(&row.peer).and_then(|node| self.peers.get(node));
+        row.let_go.is_none_or(|let_go| peer.is_some_and(|peer| peer.incarnation == Some(let_go)))
+    }
+
+    /// An envelope that goes through other nodes: to us, or on to its destination.
     pub(crate) fn on_forward(
         &mut self,
         link: LinkId,
-        envelope: &PreparedEnvelope,
-        origin: Option<&CheckedOrigin>,
+        node: &NodeId,
+        passing: &PassingEnvelope,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let Some(node) = self.links.get(&link).and_then(|link| link.node) else { return Ok(()) };
-        let header = &envelope.head.header;
+        let header = &passing.forward.header;
+        let origin = passing.origin.as_ref();
         let origin = origin.filter(|origin| self.is_current(&header.origin, origin));
         let code = if origin.is_none() && !self.is_sabotaged(Sabotage::TakeAnyOrigin) {
             Some(RefusalCode::NotAuthorised)
@@ -156,12 +167,12 @@ impl Core {
             None
         };
         match (code, origin) {
-            (Some(code), _) => self.refuse_forward(link, envelope, code),
+            (Some(code), _) => self.refuse_forward(link, passing, code),
             (None, _) if header.destination == self.node => {
-                self.take_from_custodian(link, &node, envelope, txn)
+                self.take_from_custodian(link, node, passing, txn)
             }
-            (None, Some(origin)) => self.take_custody(link, &node, envelope, origin, txn),
-            (None, None) => self.refuse_forward(link, envelope, RefusalCode::NotAuthorised),
+            (None, Some(_)) => self.take_custody(link, node, passing, txn),
+            (None, None) => self.refuse_forward(link, passing, RefusalCode::NotAuthorised),
         }
     }
 
@@ -177,11 +188,11 @@ impl Core {
     fn refuse_forward(
         &mut self,
         link: LinkId,
-        envelope: &PreparedEnvelope,
+        passing: &PassingEnvelope,
         code: RefusalCode,
     ) -> Result<(), StoreError> {
         self.observe(Observed::Refused(code));
-        self.answer_peer(link, envelope, Some(later(code)), Vec::new());
+        self.answer_peer(link, passing.eid, Some(later(code)), Vec::new());
         Ok(())
     }
 
@@ -190,29 +201,42 @@ impl Core {
         &mut self,
         link: LinkId,
         custodian: &NodeId,
-        envelope: &PreparedEnvelope,
+        passing: &PassingEnvelope,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         if !self.custodians.contains(custodian) {
-            return self.refuse_forward(link, envelope, RefusalCode::NotAuthorised);
+            return self.refuse_forward(link, passing, RefusalCode::NotAuthorised);
         }
-        if let Some(seen) = self.seen_row(&envelope.eid, txn)? {
+        if let Some(seen) = self.seen_row(&passing.eid, txn)? {
             self.observe(Observed::Duplicate);
             // It would not ask if it knew: so it can let go at once.
-            self.tell_ends(custodian, &envelope.eid, &seen);
-            self.add_hop(&envelope.eid, seen, custodian, txn)?;
-            self.answer_peer(link, envelope, None, Vec::new());
+            self.tell_ends(custodian, &passing.eid, &seen);
+            self.add_hop(&passing.eid, seen, custodian, txn)?;
+            self.answer_peer(link, passing.eid, None, Vec::new());
             return Ok(());
         }
+        let envelope = match &passing.opened {
+            Some(Ok(envelope)) if self.is_same(passing, envelope) => envelope,
+            Some(Err(code)) => return self.refuse_forward(link, passing, *code),
+            Some(Ok(_)) | None => {
+                return self.refuse_forward(link, passing, RefusalCode::Malformed);
+            }
+        };
         if self.draining {
-            return self.refuse_forward(link, envelope, RefusalCode::Draining);
+            return self.refuse_forward(link, passing, RefusalCode::Draining);
         }
         if self.has_no_room_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
-            return self.refuse_forward(link, envelope, RefusalCode::Quota);
+            return self.refuse_forward(link, passing, RefusalCode::Quota);
         }
         self.store_envelope(envelope, &Hop::Peers(vec![*custodian]), txn)?;
-        self.answer_peer(link, envelope, None, Vec::new());
+        self.answer_peer(link, passing.eid, None, Vec::new());
         Ok(())
+    }
+
+    /// What was opened is what the origin accepted: anybody can seal something to us.
+    fn is_same(&self, passing: &PassingEnvelope, opened: &PreparedEnvelope) -> bool {
+        self.is_sabotaged(Sabotage::TakeAnyTargets)
+            || (opened.eid == passing.eid && opened.copies == passing.forward.copies)
     }
 
     /// An envelope came once more, by another way: its statements go there too, from now on.
@@ -236,45 +260,51 @@ impl Core {
         &mut self,
         link: LinkId,
         node: &NodeId,
-        envelope: &PreparedEnvelope,
-        origin: &CheckedOrigin,
+        passing: &PassingEnvelope,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let header = &envelope.head.header;
+        let header = &passing.forward.header;
         let absent = header.destination;
         if header.origin != *node {
-            return self.refuse_forward(link, envelope, RefusalCode::NotAuthorised);
+            return self.refuse_forward(link, passing, RefusalCode::NotAuthorised);
         }
-        if let Some(row) = schema::get::<OutRow>(txn, OUT, envelope.eid.as_bytes())? {
+        let before = schema::get::<OutRow>(txn, OUT, passing.eid.as_bytes())?;
+        if let Some(row) = &before {
             if self.numbers.get(&row.hop) != Some(node) {
-                return self.refuse_forward(link, envelope, RefusalCode::Conflict);
+                return self.refuse_forward(link, passing, RefusalCode::Conflict);
             }
-            self.observe(Observed::Duplicate);
-            self.answer_peer(link, envelope, None, Vec::new());
-            return Ok(());
+            if self.is_kept(row) {
+                self.observe(Observed::Duplicate);
+                self.answer_peer(link, passing.eid, None, Vec::new());
+                return Ok(());
+            }
         }
+        let Some(hops_left) = passing.forward.hops_left.checked_sub(1) else {
+            return self.refuse_forward(link, passing, RefusalCode::Refused);
+        };
         let terms = match self.agreement(&absent) {
             Ok(terms) => terms,
-            Err(code) => return self.refuse_forward(link, envelope, code),
+            Err(code) => return self.refuse_forward(link, passing, code),
         };
         let until_ms = header.expires_ms.min(header.created_ms.saturating_add(terms.life_ms));
         if until_ms <= self.now_ms {
-            return self.refuse_forward(link, envelope, RefusalCode::Expired);
+            return self.refuse_forward(link, passing, RefusalCode::Expired);
         }
+        let frame = PeerFrame::Forward(Forward { hops_left, ..passing.forward.clone() });
         let row = OutboxRow {
-            eid: envelope.eid,
-            head: codec::encode(&envelope.head).into(),
-            shared: envelope.shared.clone(),
-            origin: Some(codec::encode(&origin.origin).into()),
+            eid: passing.eid,
+            frame: codec::encode(&frame).into(),
+            shared: passing.shared.clone(),
+            held: true,
         };
         let held = self.peers.get(&absent).map_or((0, 0), |peer| (peer.held, peer.held_bytes));
         if held.0 >= terms.rows || held.1 + row.bytes() > terms.bytes {
-            return self.refuse_forward(link, envelope, RefusalCode::Quota);
+            return self.refuse_forward(link, passing, RefusalCode::Quota);
         }
-        self.keep_for(&absent, node, envelope, &row, until_ms, txn)?;
+        self.keep_for(node, passing, &row, until_ms, before, txn)?;
         let statement = Statement {
             claim: Claim::Custody,
-            eid: envelope.eid,
+            eid: passing.eid,
             copy: None,
             at_ms: self.now_ms,
             reason: None,
@@ -282,32 +312,28 @@ impl Core {
         };
         self.batch.for_peer.entry(*node).or_default().push(statement);
         self.observe(Observed::Held);
-        self.answer_peer(link, envelope, None, Vec::new());
+        self.answer_peer(link, passing.eid, None, Vec::new());
         Ok(())
     }
 
     fn keep_for(
         &mut self,
-        absent: &NodeId,
         from: &NodeId,
-        envelope: &PreparedEnvelope,
+        passing: &PassingEnvelope,
         row: &OutboxRow,
         until_ms: u64,
+        before: Option<OutRow>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         if self.is_sabotaged(Sabotage::ForgetCustody) {
             return Ok(());
         }
-        let (peer, hop) = (self.peer_number(absent, txn)?, self.peer_number(from, txn)?);
+        let Forward { header, copies, .. } = &passing.forward;
+        let absent = header.destination;
+        let (peer, hop) = (self.peer_number(&absent, txn)?, self.peer_number(from, txn)?);
         let lsn = self.next_lsn(txn);
         schema::put(txn, OUTBOX, &peer_key(peer, lsn), row)?;
-        let devices = envelope.head.targets.iter().map(Target::device);
-        let copies = envelope
-            .copies
-            .iter()
-            .zip(devices)
-            .map(|(copy, device)| OutCopy { copy: *copy, device, done: None })
-            .collect();
+        let open = copies.iter().map(|copy| OutCopy { copy: *copy, device: None, done: None });
         let out = OutRow {
             peer,
             lsn,
@@ -315,30 +341,49 @@ impl Core {
             account: None,
             accepted_ms: self.now_ms,
             expires_ms: until_ms,
-            copies,
+            copies: before.map_or_else(|| open.collect(), |before| before.copies),
+            let_go: None,
         };
-        schema::put(txn, OUT, envelope.eid.as_bytes(), &out)?;
-        if until_ms - envelope.head.header.created_ms < limits::MESSAGE_LIFE_MS_MAX {
-            txn.put(EXPIRY, &expiry_key(until_ms, ExpiryKind::Out, &envelope.eid), &[])?;
+        schema::put(txn, OUT, passing.eid.as_bytes(), &out)?;
+        if until_ms - header.created_ms < limits::MESSAGE_LIFE_MS_MAX {
+            txn.put(EXPIRY, &expiry_key(until_ms, ExpiryKind::Out, &passing.eid), &[])?;
         }
-        if let Some(peer) = self.peers.get_mut(absent) {
+        if let Some(peer) = self.peers.get_mut(&absent) {
             peer.queued += 1;
             peer.unsent += 1;
             peer.held += 1;
             peer.held_bytes += row.bytes();
             peer.fall_behind();
         }
-        self.batch.peer_rows.insert(*absent);
-        self.batch.peers.insert(*absent);
+        self.batch.peer_rows.insert(absent);
+        self.batch.peers.insert(absent);
         Ok(())
+    }
+
+    /// The destination has signed that it has the envelope: its body need not stand here as well. The
+    /// way back stays, for what its devices will say.
+    pub(crate) fn let_go(
+        &mut self,
+        eid: &Eid,
+        incarnation: u64,
+        row: &mut OutRow,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let peer = self.numbers.get(&row.peer).and_then(|node| self.peers.get(node));
+        let is_its_store = peer.is_some_and(|peer| peer.incarnation == Some(incarnation));
+        if row.let_go.is_some() || !is_its_store {
+            return Ok(());
+        }
+        self.drop_outbox_row(eid, row, txn)?;
+        row.let_go = Some(incarnation);
+        schema::put(txn, OUT, eid.as_bytes(), row)
     }
 }
 
 impl OutboxRow {
     /// Its size, as quotas count it.
     pub(crate) fn bytes(&self) -> u64 {
-        let origin = self.origin.as_ref().map_or(0, bytes::Bytes::len);
-        (self.head.len() + self.shared.len() + origin) as u64
+        (self.frame.len() + self.shared.len()) as u64
     }
 }
 

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use tidings_protocol::{
     client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys},
     custody::{CheckedOrigin, Consent},
-    descriptor::{CheckedDescriptor, Descriptor},
+    descriptor::{CheckedDescriptor, Delegation, Descriptor},
     device_list::CheckedList,
+    directory::{Directory, DirectoryEntry, DirectoryWanted},
     envelope::EnvelopeHead,
     hello::{ClientHello, Mark, PeerHello},
     id::{CopyId, Eid, NodeId, SubmitId},
-    peer_frame::{Answer, FetchUser, User},
+    peer_frame::{Answer, FetchFor, FetchUser, Forward, User},
     refusal::{Refusal, RefusalCode},
     signed::Signed,
     statement::Checked,
@@ -178,6 +179,22 @@ pub enum ClientInput {
     },
 }
 
+/// An envelope that passed through another node, or is to pass through us.
+#[derive(Clone, Debug)]
+pub struct PassingEnvelope {
+    /// The frame.
+    pub forward: Forward,
+    /// The shared body.
+    pub shared: Bytes,
+    /// Its id, by header and copies.
+    pub eid: Eid,
+    /// Whose it is, if the proof of that holds.
+    pub origin: Option<CheckedOrigin>,
+    /// The same envelope with its targets opened, or why they were not; with the ids that follow from
+    /// what was opened. Absent when it is not for this node.
+    pub opened: Option<Result<PreparedEnvelope, RefusalCode>>,
+}
+
 /// A frame of a peer whose signatures and hashes were checked.
 #[derive(Clone, Debug)]
 pub enum PeerInput {
@@ -244,9 +261,19 @@ pub enum PeerInput {
         refusal: Option<Refusal>,
         /// The envelopes.
         eids: Vec<Eid>,
+        /// The newest delegation of the absent node that the peer knows.
+        delegation: Option<Signed<Delegation>>,
     },
-    /// An envelope through a custodian, with the proof of its origin, if that holds.
-    Forward(Box<(PreparedEnvelope, Option<CheckedOrigin>)>),
+    /// An envelope through other nodes.
+    Forward(Box<PassingEnvelope>),
+    /// The peer asks for a user of another node.
+    FetchFor(FetchFor),
+    /// A page of the peer's directory.
+    Directory(Directory),
+    /// What of our page the peer wants.
+    DirectoryWanted(DirectoryWanted),
+    /// A user of the peer, for its custodian.
+    DirectoryEntry(Box<DirectoryEntry>),
     /// The peer ends the link.
     Farewell {
         /// Why.

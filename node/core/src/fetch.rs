@@ -7,8 +7,9 @@ use tidings_protocol::{
     bundle::Bundle,
     client_frame::{Bundles, FetchBundle, NodeFrame, Refusable},
     device_list::{CheckedList, DeviceList},
+    directory::DirectoryWanted,
     id::NodeId,
-    peer_frame::{FetchUser, PeerFrame, User},
+    peer_frame::{FetchFor, FetchUser, PeerFrame, User},
     refusal::RefusalCode,
     signed::Signed,
 };
@@ -211,9 +212,35 @@ impl Core {
         }
         self.tell_peer(
             link,
-            PeerFrame::User(User { request: asked.request, refusal, lists, bundles }),
+            PeerFrame::User(User {
+                request: asked.request,
+                refusal,
+                lists,
+                bundles,
+                listing: None,
+                delegation: None,
+            }),
         );
         Ok(())
+    }
+
+    /// A peer asks for a user of another node: nothing is kept of any.
+    pub(crate) fn on_fetch_for(&mut self, link: LinkId, asked: &FetchFor) {
+        let user = User {
+            request: asked.request,
+            refusal: Some(RefusalCode::Unreachable.into()),
+            lists: Vec::new(),
+            bundles: Vec::new(),
+            listing: None,
+            delegation: None,
+        };
+        self.tell_peer(link, PeerFrame::User(user));
+    }
+
+    /// Nothing is kept of a peer's directory.
+    pub(crate) fn refuse_directory(&mut self, link: LinkId, code: RefusalCode) {
+        let wanted = DirectoryWanted { refusal: Some(code.into()), names: Vec::new() };
+        self.tell_peer(link, PeerFrame::DirectoryWanted(wanted));
     }
 
     pub(crate) fn on_user(

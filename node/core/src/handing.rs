@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidings_protocol::{
     custody::Origin,
     descriptor::NodeState,
+    envelope::EnvelopeHead,
     id::{Eid, NodeId},
     limits,
     peer_frame::{Forward, Offer, PeerFrame},
     refusal::{Refusal, RefusalCode},
+    sealed::SealedTargets,
     statement::{Claim, Proof, Statement},
 };
 use tidings_store::{StoreError, Txn};
@@ -42,6 +44,8 @@ const PAUSE_MS: u64 = 60 * 1000;
 const REFUSED_MS: u64 = 3600 * 1000;
 /// Envelopes forwarded in one batch: about a megabyte of usual ones, under one signature.
 const FORWARD_ROWS: usize = 64;
+/// Nodes between us and the absent one: the custodian alone.
+const HOPS: u8 = 1;
 
 /// Everything that is being handed over.
 #[derive(Debug, Default)]
@@ -138,8 +142,7 @@ impl Handings {
 impl Core {
     /// The custodians that a node's newest delegation names, in its order.
     pub(crate) fn custodians_of(&self, node: &NodeId) -> &[NodeId] {
-        let descriptor = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref());
-        descriptor.map_or(&[], |(_, known)| known.delegation.custodians.as_slice())
+        self.delegation_by(node).map_or(&[], |known| known.custodians.as_slice())
     }
 
     /// True for a node that has said that it stops, or that could not be reached three times.
@@ -249,7 +252,7 @@ impl Core {
             offers.cursor = lsn + 1;
             peer.pass(lsn);
             // What others have handed to us is not handed on: no loops.
-            if row.origin.is_none() && !peer.dead.contains(lsn) {
+            if !row.held && !peer.dead.contains(lsn) {
                 offers.page.insert(row.eid, lsn);
             }
         }
@@ -290,16 +293,39 @@ impl Core {
                 reason: None,
                 until_ms: None,
             });
-            rows.push((lsn, row));
+            rows.push((lsn, row, out));
         }
         let Some(proof) = self.sign(&statements) else { return Ok(()) };
-        for ((lsn, row), leaf) in rows.into_iter().zip(proof.leaves) {
+        for ((lsn, row, out), leaf) in rows.into_iter().zip(proof.leaves) {
             let accepted =
                 Proof { root: proof.root.clone(), signature: proof.signature, leaves: vec![leaf] };
             let origin = Origin { accepted, delegation: self.settings.delegation.clone() };
-            self.forward(absent, custodian, link, lsn, row, origin)?;
+            if let Some(forward) = self.seal(absent, &row, &out, origin)? {
+                self.forward(absent, custodian, link, lsn, row, forward);
+            }
         }
         Ok(())
+    }
+
+    /// The envelope as it goes through others: its targets sealed to the absent node. `None` when that
+    /// one has no usable key.
+    fn seal(
+        &mut self,
+        absent: &NodeId,
+        row: &OutboxRow,
+        out: &OutRow,
+        origin: Origin,
+    ) -> Result<Option<Forward>, StoreError> {
+        let PeerFrame::Deliver(EnvelopeHead { header, targets }) = schema::decode(&row.frame)?
+        else {
+            return Err(StoreError::corrupt("an own envelope that is not delivered as one"));
+        };
+        let Some(key) = self.delegation_by(absent).map(|known| known.sealing) else {
+            return Ok(None);
+        };
+        let sealed = SealedTargets::seal(&targets, &header, &row.eid, &key, &mut self.rng);
+        let copies = out.copies.iter().map(|copy| copy.copy).collect();
+        Ok(sealed.ok().map(|targets| Forward { header, copies, targets, origin, hops_left: HOPS }))
     }
 
     fn forward(
@@ -309,19 +335,18 @@ impl Core {
         link: LinkId,
         lsn: u64,
         row: OutboxRow,
-        origin: Origin,
-    ) -> Result<(), StoreError> {
+        forward: Forward,
+    ) {
         let at_ms = self.now_ms;
-        let Some(peer) = self.peers.get_mut(custodian) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(custodian) else { return };
         if peer.inflight.contains(&row.eid) {
-            return Ok(());
+            return;
         }
-        let weight = row.head.len() + row.shared.len();
+        let weight = row.frame.len() + row.shared.len();
         peer.inflight.insert(row.eid, Sent { lsn, at_ms, absent: Some(*absent) }, weight);
         peer.patience.sent(at_ms);
-        let frame = PeerFrame::Forward(Forward { head: schema::decode(&row.head)?, origin });
+        let frame = PeerFrame::Forward(forward);
         self.effects.push_back(Effect::ToPeer { link, frame, body: row.shared });
-        Ok(())
     }
 
     /// A custodian says what of an offer it wants. Without a refusal it says that it has the others.

@@ -7,16 +7,27 @@ use tidings_protocol::{
     codec::{self, DecodeError},
     descriptor::{CheckedDescriptor, Descriptor},
     device_list::CheckedList,
-    envelope::{EnvelopeHead, shared_hash},
+    envelope::{EnvelopeError, EnvelopeHead, shared_hash},
     frame::Frame,
     hello::PeerHello,
+    id::{Eid, NodeId},
     limits,
     peer_frame::{Forward, Offer, PeerFrame, Wanted},
     refusal::RefusalCode,
+    sealed::{OpenTargetsError, SealingSecret},
     statement::Checked,
 };
 
-use crate::event::{CheckedHello, ClientInput, PeerInput, PreparedEnvelope};
+use crate::event::{CheckedHello, ClientInput, PassingEnvelope, PeerInput, PreparedEnvelope};
+
+/// Who reads, and what opens what is sealed to him.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    /// This node.
+    pub node: NodeId,
+    /// The secret half of the sealing key of its delegation.
+    pub secret: SealingSecret,
+}
 
 /// What became of a frame.
 #[derive(Clone, Debug)]
@@ -45,7 +56,7 @@ pub fn read_client_frame(frame: &Frame) -> Read<ClientInput> {
 
 /// Reads a frame of a peer.
 #[must_use]
-pub fn read_peer_frame(frame: &Frame, now_ms: u64) -> Read<PeerInput> {
+pub fn read_peer_frame(frame: &Frame, now_ms: u64, opener: &Opener) -> Read<PeerInput> {
     if let Some(tag) = codec::peek_tag(&frame.header)
         && !PeerFrame::knows_tag(tag)
     {
@@ -53,7 +64,7 @@ pub fn read_peer_frame(frame: &Frame, now_ms: u64) -> Read<PeerInput> {
     }
     let input = codec::decode(&frame.header)
         .map_err(Broken::from)
-        .and_then(|header| peer_input(header, frame, now_ms));
+        .and_then(|header| peer_input(header, frame, now_ms, opener));
     match input {
         Ok(input) => Read::Input(input),
         Err(Broken(code)) => Read::Broken(code),
@@ -66,6 +77,15 @@ struct Broken(RefusalCode);
 impl From<DecodeError> for Broken {
     fn from(_: DecodeError) -> Self {
         Self(RefusalCode::Malformed)
+    }
+}
+
+impl From<EnvelopeError> for Broken {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::TooLarge { .. } => Self(RefusalCode::TooLarge),
+            EnvelopeError::Version(_) | EnvelopeError::Targets | EnvelopeError::Life => MALFORMED,
+        }
     }
 }
 
@@ -109,7 +129,12 @@ fn client_input(header: ClientFrame, frame: &Frame) -> Result<ClientInput, Broke
     })
 }
 
-fn peer_input(header: PeerFrame, frame: &Frame, now_ms: u64) -> Result<PeerInput, Broken> {
+fn peer_input(
+    header: PeerFrame,
+    frame: &Frame,
+    now_ms: u64,
+    opener: &Opener,
+) -> Result<PeerInput, Broken> {
     Ok(match header {
         PeerFrame::Hello(hello) => PeerInput::Hello(Box::new(read_hello(hello, now_ms)?)),
         PeerFrame::Deliver(head) => {
@@ -143,15 +168,23 @@ fn peer_input(header: PeerFrame, frame: &Frame, now_ms: u64) -> Result<PeerInput
             return Err(MALFORMED);
         }
         PeerFrame::Offer(Offer { destination, eids }) => PeerInput::Offer { destination, eids },
-        PeerFrame::Wanted(Wanted { destination, refusal, eids }) => {
-            PeerInput::Wanted { destination, refusal, eids }
+        PeerFrame::Wanted(Wanted { destination, refusal, eids, delegation }) => {
+            PeerInput::Wanted { destination, refusal, eids, delegation }
         }
-        PeerFrame::Forward(Forward { head, origin }) => {
-            let envelope = prepare(head, frame, &shared_hash(&frame.body))?;
-            // One that does not hold is answered, so that those beside it still count.
-            let checked = origin.check(&envelope.head.header.origin, &envelope.eid).ok();
-            PeerInput::Forward(Box::new((envelope, checked)))
+        PeerFrame::Forward(forward) => {
+            PeerInput::Forward(Box::new(read_forward(forward, frame, opener)?))
         }
+        PeerFrame::FetchFor(fetch) if fetch.hops_left > limits::HOPS_MAX => return Err(MALFORMED),
+        PeerFrame::FetchFor(fetch) => PeerInput::FetchFor(fetch),
+        PeerFrame::Directory(page) if page.items.len() > limits::DIRECTORY_PAGE_MAX => {
+            return Err(MALFORMED);
+        }
+        PeerFrame::Directory(page) => PeerInput::Directory(page),
+        PeerFrame::DirectoryWanted(wanted) => PeerInput::DirectoryWanted(wanted),
+        PeerFrame::DirectoryEntry(entry) if entry.bundles.len() > limits::DEVICES_MAX => {
+            return Err(MALFORMED);
+        }
+        PeerFrame::DirectoryEntry(entry) => PeerInput::DirectoryEntry(Box::new(entry)),
         PeerFrame::KeepAlive(alive) => PeerInput::KeepAlive { mark: alive.mark },
         PeerFrame::Farewell(farewell) => PeerInput::Farewell { code: farewell.refusal.code },
     })
@@ -176,14 +209,41 @@ fn prepare(
     frame: &Frame,
     shared_hash: &tidings_protocol::id::Hash,
 ) -> Result<PreparedEnvelope, Broken> {
-    head.check(frame.body.len()).map_err(|error| match error {
-        tidings_protocol::envelope::EnvelopeError::TooLarge { .. } => Broken(RefusalCode::TooLarge),
-        tidings_protocol::envelope::EnvelopeError::Version(_)
-        | tidings_protocol::envelope::EnvelopeError::Targets
-        | tidings_protocol::envelope::EnvelopeError::Life => MALFORMED,
-    })?;
+    head.check(frame.body.len())?;
     let (eid, copies) = head.ids(shared_hash);
     Ok(PreparedEnvelope { head, shared: frame.body.clone(), eid, copies })
+}
+
+/// What does not hold inside is answered, not the end of the link, so that what is beside it counts.
+fn read_forward(
+    forward: Forward,
+    frame: &Frame,
+    opener: &Opener,
+) -> Result<PassingEnvelope, Broken> {
+    forward.check(frame.body.len())?;
+    if forward.hops_left > limits::HOPS_MAX {
+        return Err(MALFORMED);
+    }
+    let eid = forward.eid();
+    let origin = forward.origin.check(&forward.header.origin, &eid).ok();
+    let is_for_us = forward.header.destination == opener.node;
+    let opened = is_for_us.then(|| open_targets(&forward, &eid, frame, &opener.secret));
+    Ok(PassingEnvelope { shared: frame.body.clone(), eid, origin, opened, forward })
+}
+
+fn open_targets(
+    forward: &Forward,
+    eid: &Eid,
+    frame: &Frame,
+    secret: &SealingSecret,
+) -> Result<PreparedEnvelope, RefusalCode> {
+    let targets =
+        forward.targets.open(&forward.header, eid, secret).map_err(|error| match error {
+            OpenTargetsError::OtherKey => RefusalCode::StaleKey,
+            OpenTargetsError::Corrupt | OpenTargetsError::Decode(_) => RefusalCode::Malformed,
+        })?;
+    let head = EnvelopeHead { header: forward.header.clone(), targets };
+    prepare(head, frame, &shared_hash(&frame.body)).map_err(|Broken(code)| code)
 }
 
 const MALFORMED: Broken = Broken(RefusalCode::Malformed);

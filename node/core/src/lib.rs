@@ -14,6 +14,7 @@ mod audit;
 mod batch;
 mod custody;
 mod dead;
+mod delegations;
 mod descriptor;
 mod dial;
 pub mod effect;
@@ -80,6 +81,9 @@ pub enum OpenCoreError {
     /// The delegation is for another operational key.
     #[error("the delegation names another operational key than the one in the key file")]
     OtherKey,
+    /// The delegation is for another sealing key.
+    #[error("the delegation names another sealing key than the one in the key file")]
+    OtherSealingKey,
     /// The store belongs to another node.
     #[error("the store is that of {}", .owner.to_text())]
     OtherNode {
@@ -136,6 +140,9 @@ impl Core {
         let delegation = settings.delegation.open(&node.root_key())?;
         if delegation.operational != settings.operational.public() {
             return Err(OpenCoreError::OtherKey);
+        }
+        if delegation.sealing != settings.sealing.public() {
+            return Err(OpenCoreError::OtherSealingKey);
         }
         match schema::get(txn, schema::OWNER, OWNER_KEY)? {
             None => schema::put(txn, schema::OWNER, OWNER_KEY, &node)?,

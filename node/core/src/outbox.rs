@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use tidings_protocol::{
-    custody::Origin,
-    envelope::EnvelopeHead,
+    envelope::Header,
     id::{Eid, NodeId},
     limits,
-    peer_frame::{Answer, Forward, PeerFrame},
+    peer_frame::{Answer, PeerFrame},
+    refusal::RefusalCode,
 };
 use tidings_store::{StoreError, Txn};
 
@@ -32,11 +32,10 @@ const RESEND_AFTER_MS: u64 = 5_000;
 pub(crate) struct Fresh {
     pub(crate) lsn: u64,
     pub(crate) eid: Eid,
-    pub(crate) head: EnvelopeHead,
-    pub(crate) head_bytes: usize,
+    /// `Deliver`, or `Forward` when another node handed it over.
+    pub(crate) frame: PeerFrame,
+    pub(crate) frame_bytes: usize,
     pub(crate) shared: Bytes,
-    /// Whose it is, when another node handed it over.
-    pub(crate) origin: Option<Origin>,
 }
 
 impl Peer {
@@ -187,35 +186,31 @@ impl Core {
         lsn: u64,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
-        let OutboxRow { eid, head, shared, origin } = schema::decode(bytes)?;
-        let head_bytes = head.len();
-        let head = schema::decode(&head)?;
-        let origin = origin.map(|origin| schema::decode(&origin)).transpose()?;
-        self.send_envelope(node, Fresh { lsn, eid, head, head_bytes, shared, origin });
+        let OutboxRow { eid, frame, shared, .. } = schema::decode(bytes)?;
+        let frame_bytes = frame.len();
+        let frame = schema::decode(&frame)?;
+        self.send_envelope(node, Fresh { lsn, eid, frame, frame_bytes, shared });
         Ok(())
     }
 
     fn send_envelope(&mut self, node: &NodeId, envelope: Fresh) {
-        let Fresh { lsn, eid, head, head_bytes, shared, origin } = envelope;
+        let Fresh { lsn, eid, frame, frame_bytes, shared } = envelope;
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link else { return };
         if peer.pass(lsn) {
             self.batch.peer_rows.insert(*node);
         }
-        if head.header.expires_ms <= self.now_ms || peer.inflight.contains(&eid) {
+        let is_over = header_of(&frame).is_none_or(|header| header.expires_ms <= self.now_ms);
+        if is_over || peer.inflight.contains(&eid) {
             return;
         }
         let at_ms = self.now_ms;
-        peer.inflight.insert(eid, Sent { lsn, at_ms, absent: None }, head_bytes + shared.len());
+        peer.inflight.insert(eid, Sent { lsn, at_ms, absent: None }, frame_bytes + shared.len());
         peer.patience.sent(at_ms);
         if lsn > peer.sent {
             peer.sent = lsn;
             self.batch.peer_rows.insert(*node);
         }
-        let frame = match origin {
-            None => PeerFrame::Deliver(head),
-            Some(origin) => PeerFrame::Forward(Forward { head, origin }),
-        };
         self.effects.push_back(Effect::ToPeer { link, frame, body: shared });
     }
 
@@ -264,6 +259,9 @@ impl Core {
                 continue;
             }
             let code = answer.refusal.as_ref().map(|refusal| refusal.code);
+            if code == Some(RefusalCode::StaleKey) && self.drop_stale(&answer.eid, txn)? {
+                continue;
+            }
             let is_dead = self.note_answer(node, lsn, &answer.eid, code, txn)?;
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
             match answer.refusal {
@@ -300,10 +298,31 @@ impl Core {
     /// Ends the duty for an envelope: every copy is final.
     pub(crate) fn drop_out(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<(), StoreError> {
         let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { return Ok(()) };
+        txn.delete(OUT, eid.as_bytes())?;
+        if row.let_go.is_some() { Ok(()) } else { self.drop_outbox_row(eid, &row, txn) }
+    }
+
+    /// What is held is sealed to a key that the destination has replaced: nobody can open it any more.
+    /// The origin finds it missing at its next offer, and seals it again. False for an own envelope.
+    fn drop_stale(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<bool, StoreError> {
+        let row = schema::get::<OutRow>(txn, OUT, eid.as_bytes())?;
+        let is_held = row.is_some_and(|row| row.account.is_none());
+        if is_held {
+            self.drop_out(eid, txn)?;
+        }
+        Ok(is_held)
+    }
+
+    /// Drops header and body of what is owed to a peer, and counts.
+    pub(crate) fn drop_outbox_row(
+        &mut self,
+        eid: &Eid,
+        row: &OutRow,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
         let key = peer_key(row.peer, row.lsn);
         let is_held = row.account.is_none();
         let held: Option<OutboxRow> = if is_held { schema::get(txn, OUTBOX, &key)? } else { None };
-        txn.delete(OUT, eid.as_bytes())?;
         txn.delete(OUTBOX, &key)?;
         if let Some(node) = self.numbers.get(&row.peer).copied()
             && let Some(peer) = self.peers.get_mut(&node)
@@ -333,5 +352,15 @@ impl Core {
             .into_iter()
             .map(|(key, bytes)| Ok((lsn_of(&key), schema::decode::<OutboxRow>(&bytes)?.eid)))
             .collect()
+    }
+}
+
+const fn header_of(frame: &PeerFrame) -> Option<&Header> {
+    if let PeerFrame::Deliver(head) = frame {
+        Some(&head.header)
+    } else if let PeerFrame::Forward(forward) = frame {
+        Some(&forward.header)
+    } else {
+        None
     }
 }

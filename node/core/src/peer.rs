@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tidings_protocol::{
-    descriptor::{CheckedDescriptor, Descriptor},
+    descriptor::{CheckedDescriptor, Delegation, Descriptor},
     hello::{Mark, PeerHello},
     id::{Eid, NodeId},
     limits,
     peer_frame::{Farewell, KeepAlive, PeerFrame},
     refusal::RefusalCode,
+    signed::Signed,
 };
 use tidings_store::{StoreError, Txn};
 
@@ -58,6 +59,8 @@ pub(crate) struct Sent {
 pub(crate) struct Peer {
     pub(crate) number: u32,
     pub(crate) descriptor: Option<(Descriptor, CheckedDescriptor)>,
+    /// A newer delegation than the descriptor's, told by a custodian.
+    pub(crate) delegation: Option<(Signed<Delegation>, Delegation)>,
     pub(crate) incarnation: Option<u64>,
     pub(crate) mark: Option<Mark>,
     pub(crate) sent: u64,
@@ -350,14 +353,23 @@ impl Core {
             (Some(node), PeerInput::Offer { destination, eids }) => {
                 self.on_offer(link, &node, destination, &eids, txn)
             }
-            (Some(node), PeerInput::Wanted { destination, refusal, eids }) => {
+            (Some(node), PeerInput::Wanted { destination, refusal, eids, delegation }) => {
+                self.hear_delegation(&destination, delegation);
                 self.on_wanted(&node, &destination, refusal.as_ref(), &eids);
                 Ok(())
             }
-            (Some(_), PeerInput::Forward(forward)) => {
-                let (envelope, origin) = *forward;
-                self.on_forward(link, &envelope, origin.as_ref(), txn)
+            (Some(node), PeerInput::Forward(passing)) => {
+                self.on_forward(link, &node, &passing, txn)
             }
+            (Some(_), PeerInput::FetchFor(fetch)) => {
+                self.on_fetch_for(link, &fetch);
+                Ok(())
+            }
+            (Some(_), PeerInput::Directory(_)) => {
+                self.refuse_directory(link, RefusalCode::Refused);
+                Ok(())
+            }
+            (Some(_), PeerInput::DirectoryWanted(_) | PeerInput::DirectoryEntry(_)) => Ok(()),
             (Some(node), PeerInput::Farewell { code }) => {
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.is_leaving = code == RefusalCode::Draining;

@@ -8,13 +8,13 @@ use tidings_protocol::{
     address::UserName,
     bundle::{Bundle, OneTimePrekey},
     codec,
-    custody::Origin,
     descriptor::Descriptor,
     device_list::DeviceList,
     envelope::EnvelopeHead,
     hello::Mark,
     id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
     key::PublicKey,
+    peer_frame::PeerFrame,
     refusal::RefusalCode,
     shape::{FieldShape, Shape, Shaped},
     signed::Signed,
@@ -237,12 +237,12 @@ row! {
     pub struct OutboxRow {
         /// Its id.
         eid: Eid,
-        /// Header and targets, encoded.
-        head: Bytes as EnvelopeHead,
+        /// What is sent, encoded: `Deliver`, or `Forward` when another node handed it over.
+        frame: Bytes as PeerFrame,
         /// The shared body.
         shared: Bytes,
-        /// Whose it is, when another node handed it over.
-        origin: Option<Bytes> as Origin,
+        /// Another node handed it over.
+        held: bool,
     }
 }
 row! {
@@ -250,7 +250,7 @@ row! {
     pub struct OutCopy {
         /// The copy.
         copy: CopyId,
-        /// The device, unless the target is a slot.
+        /// The device, unless the target is a slot, or is sealed to the peer.
         device: Option<DeviceId>,
         /// The claim that ended it.
         done: Option<Claim>,
@@ -273,6 +273,9 @@ row! {
         expires_ms: u64,
         /// Its copies.
         copies: Vec<OutCopy>,
+        /// A custodian has let its copy go, because the peer's store of this incarnation has it: there is
+        /// no row in [`OUTBOX`].
+        let_go: Option<u64>,
     }
 }
 row! {

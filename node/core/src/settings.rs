@@ -4,6 +4,7 @@ use tidings_protocol::{
     descriptor::{Delegation, Transport},
     id::NodeId,
     key::SecretKey,
+    sealed::SealingSecret,
     signed::Signed,
 };
 
@@ -12,6 +13,8 @@ use tidings_protocol::{
 pub struct Settings {
     /// Signs addresses, hellos and statements.
     pub operational: SecretKey,
+    /// Opens the targets of envelopes that passed through other nodes.
+    pub sealing: SealingSecret,
     /// By which the root key allows that.
     pub delegation: Signed<Delegation>,
     /// How to reach some nodes without the DHT.
@@ -33,9 +36,14 @@ pub struct Settings {
 impl Settings {
     /// Settings with the default quotas.
     #[must_use]
-    pub const fn new(operational: SecretKey, delegation: Signed<Delegation>) -> Self {
+    pub const fn new(
+        operational: SecretKey,
+        sealing: SealingSecret,
+        delegation: Signed<Delegation>,
+    ) -> Self {
         Self {
             operational,
+            sealing,
             delegation,
             pinned: Vec::new(),
             custody: Vec::new(),
@@ -102,6 +110,8 @@ pub enum Sabotage {
     KeepCustody,
     /// What stands behind an envelope that a peer refuses for now waits until it is taken.
     HoldBehindRefused,
+    /// The destination does not look whether opened targets are those of the envelope.
+    TakeAnyTargets,
     /// Administrators are told who has an account.
     NameAccounts,
 }

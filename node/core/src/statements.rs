@@ -59,9 +59,11 @@ impl Core {
             // Final already: said once more after a lost answer.
             return Ok(());
         };
-        if !self.is_sabotaged(Sabotage::BelieveAnyStatement)
-            && !self.may_claim(node, root, statement, &row)
-        {
+        let may_claim = match row.account {
+            Some(_) => self.may_claim(node, root, statement, &row),
+            None => self.may_claim_of_held(node, root, statement, &row),
+        };
+        if !may_claim && !self.is_sabotaged(Sabotage::BelieveAnyStatement) {
             self.observe(Observed::BadStatement);
             return Ok(());
         }
@@ -88,6 +90,8 @@ impl Core {
             self.drop_out(&statement.eid, txn)?;
         } else if statement.claim.is_terminal() {
             schema::put(txn, OUT, statement.eid.as_bytes(), &row)?;
+        } else if row.account.is_none() && statement.claim == Claim::AtDest {
+            self.let_go(&statement.eid, root.incarnation, &mut row, txn)?;
         }
         let Some(account) = row.account else {
             return self.pass_back(&row, proof);
@@ -146,10 +150,29 @@ impl Core {
         }
     }
 
+    /// The same for what we hold for another node, whose devices we do not know: what a device says
+    /// counts when that node itself brings it. The origin checks it again.
+    fn may_claim_of_held(
+        &self,
+        node: &NodeId,
+        root: &BatchRoot,
+        statement: &Statement,
+        row: &OutRow,
+    ) -> bool {
+        let Some(destination) = self.numbers.get(&row.peer) else { return false };
+        match statement.claim {
+            Claim::Delivered | Claim::Undecryptable => {
+                node == destination
+                    && row.copies.iter().any(|copy| Some(copy.copy) == statement.copy)
+            }
+            Claim::AtDest | Claim::Failed | Claim::Closed => self.is_signed_by(destination, root),
+            Claim::Custody | Claim::Accepted | Claim::Read => false,
+        }
+    }
+
     fn is_signed_by(&self, node: &NodeId, root: &BatchRoot) -> bool {
-        let known = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref());
         root.signer.node == Some(*node)
-            && known.is_some_and(|(_, d)| d.delegation.operational == root.signer.key)
+            && self.delegation_by(node).is_some_and(|known| known.operational == root.signer.key)
     }
 
     /// Sends statements that wait for a peer.
@@ -243,8 +266,7 @@ impl Core {
     /// What shows that another node's root key appointed the key under a proof, if that is known.
     fn delegation_of(&self, proof: &Proof) -> Option<(NodeId, &Signed<Delegation>)> {
         let node = proof.claimed_node().filter(|node| *node != self.node)?;
-        let (descriptor, _) = self.peers.get(&node)?.descriptor.as_ref()?;
-        Some((node, &descriptor.delegation))
+        Some((node, self.signed_delegation_by(&node)?))
     }
 
     fn delegation_bytes(&self, proof: &Proof) -> usize {

@@ -6,6 +6,7 @@ use tidings_protocol::{
     hello::Mark,
     id::{AccountId, DeviceId, Eid, NodeId, SubmitId, timed_id_ms},
     limits,
+    peer_frame::PeerFrame,
     refusal::RefusalCode,
     statement::{Claim, Statement},
 };
@@ -148,13 +149,14 @@ impl Core {
         let destination: NodeId = envelope.head.header.destination;
         let peer = self.peer_number(&destination, txn)?;
         let lsn = self.next_lsn(txn);
-        let head = codec::encode(&envelope.head);
-        let head_bytes = head.len();
+        let frame = PeerFrame::Deliver(envelope.head.clone());
+        let encoded = codec::encode(&frame);
+        let frame_bytes = encoded.len();
         let row = OutboxRow {
             eid: envelope.eid,
-            head: head.into(),
+            frame: encoded.into(),
             shared: envelope.shared.clone(),
-            origin: None,
+            held: false,
         };
         schema::put(txn, OUTBOX, &peer_key(peer, lsn), &row)?;
         let devices: Vec<Option<DeviceId>> =
@@ -174,20 +176,15 @@ impl Core {
             accepted_ms: self.now_ms,
             expires_ms: header.expires_ms,
             copies,
+            let_go: None,
         };
         schema::put(txn, OUT, envelope.eid.as_bytes(), &row)?;
         if has_short_life(header) {
             let key = expiry_key(header.expires_ms, ExpiryKind::Out, &envelope.eid);
             txn.put(EXPIRY, &key, &[])?;
         }
-        let fresh = Fresh {
-            lsn,
-            eid: envelope.eid,
-            head: envelope.head.clone(),
-            head_bytes,
-            shared: envelope.shared.clone(),
-            origin: None,
-        };
+        let fresh =
+            Fresh { lsn, eid: envelope.eid, frame, frame_bytes, shared: envelope.shared.clone() };
         self.note_queued(&destination, fresh);
         Ok(())
     }

@@ -10,100 +10,15 @@
 )]
 #![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
-mod support;
+#[path = "support/three.rs"]
+mod three;
 
-use tidings_core::{
-    effect::{AdminReply, PeerStatus},
-    event::{AdminCommand, AdminToken, Event, LinkId, PeerInput},
-    settings::CustodyTerms,
-};
+use tidings_core::event::{Event, LinkId, PeerInput};
 use tidings_protocol::{
-    client_frame::NodeFrame,
-    codec,
-    id::{Eid, NodeId},
-    limits,
-    peer_frame::PeerFrame,
-    refusal::RefusalCode,
-    statement::Claim,
+    codec, id::Eid, peer_frame::PeerFrame, refusal::RefusalCode, statement::Claim,
 };
-use tidings_store::MemDisk;
 
-use support::{NOW_MS, Node, Phone, connect, identity, identity_with, settle};
-
-const ACME: u8 = 10;
-const GLOBEX: u8 = 20;
-const INITECH: u8 = 50;
-
-struct Three {
-    acme: Node,
-    globex: Node,
-    initech: Node,
-    alice: Phone,
-    bob: Phone,
-}
-
-fn terms(rows: u64) -> CustodyTerms {
-    let (node, _) = identity(GLOBEX);
-    CustodyTerms { node, rows, bytes: 1 << 20, life_ms: limits::MESSAGE_LIFE_MS_MAX }
-}
-
-/// initech has these terms for globex, and globex names it if `named`. Everybody has met globex.
-fn three(terms: Option<CustodyTerms>, named: bool) -> Three {
-    let (initech_id, mut settings) = identity(INITECH);
-    settings.custody = terms.into_iter().collect();
-    let custodians = if named { vec![initech_id] } else { Vec::new() };
-    let at = |seed, identity| Node::open_as(seed, identity, &MemDisk::new(), 1, NOW_MS);
-    let mut initech = at(INITECH, (initech_id, settings));
-    let mut globex = at(GLOBEX, identity_with(GLOBEX, custodians));
-    let mut acme = at(ACME, identity(ACME));
-    let alice = Phone::join(&mut acme, "alice", 30);
-    let bob = Phone::join(&mut globex, "bob", 40);
-    for (seed, node) in [(INITECH, &mut initech), (ACME, &mut acme)] {
-        connect(node, seed, &mut globex, GLOBEX);
-        part(node, &mut globex);
-    }
-    Three { acme, globex, initech, alice, bob }
-}
-
-/// The link between two nodes is gone.
-fn part(one: &mut Node, other: &mut Node) {
-    for node in [one, other] {
-        node.give([Event::PeerClosed { link: LinkId(1) }]);
-        node.to_peer.clear();
-    }
-}
-
-/// Three attempts in vain.
-fn fail_to_reach(node: &mut Node, absent: NodeId) {
-    for _ in 0..3 {
-        node.give([Event::DialFailed { node: absent }]);
-    }
-    node.to_peer.clear();
-}
-
-fn peer(node: &mut Node, about: NodeId) -> PeerStatus {
-    node.give([Event::Admin { token: AdminToken(1), command: AdminCommand::Peers }]);
-    let Some(AdminReply::Peers(peers)) = node.replies.pop() else { panic!("no peers") };
-    peers.into_iter().find(|peer| peer.node == about).expect("a peer")
-}
-
-impl Three {
-    /// alice writes so many messages, which acme cannot hand to globex.
-    fn write(&mut self, count: u64) {
-        let Self { acme, globex, alice, bob, .. } = self;
-        for number in 1..=count {
-            let head = bob.envelope(acme.id, globex.id, number);
-            alice.submit(acme, head, number);
-            assert!(matches!(acme.next(alice.conn).0, NodeFrame::Accepted(_)));
-        }
-        fail_to_reach(acme, globex.id);
-    }
-
-    fn held(&mut self) -> u64 {
-        let globex = self.globex.id;
-        peer(&mut self.initech, globex).in_custody
-    }
-}
+use three::{ACME, GLOBEX, INITECH, connect, part, peer, settle, terms, three};
 
 #[test]
 fn a_custodian_holds_hands_over_once_and_lets_go() {

@@ -84,7 +84,8 @@ impl World {
         }
         acme.to_peer.clear();
         for frame in globex.to_peer.drain(..) {
-            let Read::Input(input) = read_peer_frame(&frame, NOW_MS) else { panic!("a frame") };
+            let read = read_peer_frame(&frame, NOW_MS, &acme.opener);
+            let Read::Input(input) = read else { panic!("a frame") };
             acme.give([Event::Peer { link: LINK, input }]);
         }
     }
@@ -97,7 +98,7 @@ impl World {
     fn sent(&mut self) -> Sent {
         let mut sent = Sent::default();
         for frame in self.acme.to_peer.drain(..) {
-            match read_peer_frame(&frame, NOW_MS) {
+            match read_peer_frame(&frame, NOW_MS, &self.globex.opener) {
                 Read::Input(PeerInput::Deliver(envelope)) => {
                     let target = envelope.head.targets.first().expect("a target");
                     let number = target.part.as_ref().try_into().map(u64::from_be_bytes);

@@ -116,8 +116,10 @@ impl World {
     fn sent(&mut self) -> Sent {
         let mut sent = Sent::default();
         let globex: NodeId = self.globex.node.id;
+        let opener = self.acme.opener.clone();
         for frame in self.acme.to_peer.drain(..) {
-            if let Read::Input(PeerInput::Deliver(envelope)) = read_peer_frame(&frame, NOW_MS) {
+            let read = read_peer_frame(&frame, NOW_MS, &opener);
+            if let Read::Input(PeerInput::Deliver(envelope)) = read {
                 if envelope.head.header.destination == globex {
                     sent.to_globex.push(envelope.eid);
                 } else {
@@ -163,7 +165,8 @@ fn greet(acme: &mut Node, other: &mut Other) {
         node.give([Event::PeerConnected { link, transport, dialer: true }]);
     }
     for frame in other.node.to_peer.drain(..) {
-        let Read::Input(input) = read_peer_frame(&frame, NOW_MS) else { panic!("a frame") };
+        let read = read_peer_frame(&frame, NOW_MS, &acme.opener);
+        let Read::Input(input) = read else { panic!("a frame") };
         acme.give([Event::Peer { link, input }]);
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use tidings_core::event::{ClientInput, PeerInput};
-use tidings_core::ingress::{Read, read_client_frame, read_peer_frame};
+use tidings_core::ingress::{Opener, Read, read_client_frame, read_peer_frame};
 use tidings_protocol::{
     client_frame::{ClientFrame, NodeFrame},
     descriptor::Descriptor,
@@ -10,8 +10,10 @@ use tidings_protocol::{
     frame::Frame,
     hello::{Challenge, ClientHello, PeerHello, Welcome, client_transcript, node_transcript},
     id::{NodeId, Nonce},
+    key::SecretKey,
     limits,
     peer_frame::PeerFrame,
+    sealed::SealingSecret,
 };
 
 use crate::agree;
@@ -103,11 +105,17 @@ pub(crate) fn node_frame(bytes: &[u8]) {
     judge_welcome(&welcome);
 }
 
+/// Globex of the vectors, to which the forwarded envelope among them is sealed.
+fn opener() -> Opener {
+    let node = NodeId::of(&SecretKey::from_seed(&[3; 32]).public());
+    Opener { node, secret: SealingSecret::from_bytes(&[0x32; 32]) }
+}
+
 pub(crate) fn peer_frame(bytes: &[u8]) {
     agree::outlined::<PeerFrame>(bytes);
     agree::read::<PeerFrame>(bytes);
     let frame = header_and_body(bytes);
-    let Read::Input(input) = read_peer_frame(&frame, NOW_MS) else { return };
+    let Read::Input(input) = read_peer_frame(&frame, NOW_MS, &opener()) else { return };
     match input {
         PeerInput::Hello(hello) => {
             assert!(hello.introductions.len() <= limits::INTRODUCTIONS_MAX);
@@ -123,9 +131,13 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
         }
         PeerInput::Offer { eids, .. } => assert!(eids.len() <= limits::OFFER_EIDS_MAX),
         PeerInput::Forward(forward) => {
-            let (envelope, origin) = *forward;
-            let origin = origin.map(|origin| origin.delegation.node);
-            assert!(origin.is_none_or(|node| node == envelope.head.header.origin));
+            let origin = forward.origin.as_ref().map(|origin| origin.delegation.node);
+            assert!(origin.is_none_or(|node| node == forward.forward.header.origin));
+            assert_eq!(forward.eid, forward.forward.eid());
+            if let Some(Ok(opened)) = &forward.opened {
+                let ids = opened.head.ids(&shared_hash(&frame.body));
+                assert_eq!(ids, (opened.eid, opened.copies.clone()));
+            }
         }
         PeerInput::Audit { eids } => assert!(eids.len() <= limits::AUDIT_EIDS_MAX),
         PeerInput::Took { .. }
@@ -136,6 +148,10 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
         | PeerInput::KeepAlive { .. }
         | PeerInput::Consent(_)
         | PeerInput::Wanted { .. }
+        | PeerInput::FetchFor(_)
+        | PeerInput::Directory(_)
+        | PeerInput::DirectoryWanted(_)
+        | PeerInput::DirectoryEntry(_)
         | PeerInput::Farewell { .. } => {}
     }
 }

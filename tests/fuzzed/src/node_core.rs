@@ -117,7 +117,7 @@ impl World {
             _ => self.fetch(tape),
         }
         match self.sent.get(marked) {
-            Some((is_client, frame)) => Told::by(*is_client, frame, self.now_ms),
+            Some((is_client, frame)) => Told::by(*is_client, frame, self.now_ms, &self.opener()),
             None => Told::default(),
         }
     }
@@ -385,7 +385,7 @@ impl World {
             *byte ^= change;
         }
         let frame = Frame { header: header.into(), body: frame.body };
-        let told = Told::by(is_client, &frame, self.now_ms);
+        let told = Told::by(is_client, &frame, self.now_ms, &self.opener());
         if is_client {
             if let Some(conn) = self.conn(tape) {
                 self.client_frame(conn, &frame);

@@ -159,7 +159,7 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
             }
         }
         PeerFrame::Deliver(head) => assert!(head.check(0).is_ok()),
-        PeerFrame::Forward(forward) => assert!(forward.head.check(0).is_ok()),
+        PeerFrame::Forward(forward) => assert!(forward.check(0).is_ok()),
         PeerFrame::Statements(statements) => {
             for proof in &statements.proofs {
                 proof.check().expect("a statement is a proof");
@@ -174,6 +174,10 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
         | PeerFrame::Consent(_)
         | PeerFrame::Offer(_)
         | PeerFrame::Wanted(_)
+        | PeerFrame::FetchFor(_)
+        | PeerFrame::Directory(_)
+        | PeerFrame::DirectoryWanted(_)
+        | PeerFrame::DirectoryEntry(_)
         | PeerFrame::KeepAlive(_)
         | PeerFrame::Farewell(_) => {}
     }

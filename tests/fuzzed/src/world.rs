@@ -8,7 +8,7 @@ use tidings_core::{
     Core,
     effect::{AdminReply, Effect, NodeStatus},
     event::{AdminCommand, AdminToken, ClientInput, ConnId, Event, LinkId, PeerInput},
-    ingress::{Read, read_client_frame, read_peer_frame},
+    ingress::{Opener, Read, read_client_frame, read_peer_frame},
     schema::{INBOX, InboxRow, NOTES, OUT, OutRow, SCHEMA, SEEN, STATEMENTS, SUBMITS, SeenRow},
     settings::{Sabotage, Settings},
 };
@@ -24,6 +24,7 @@ use tidings_protocol::{
     key::{Purpose, SecretKey, Signature, X25519Key},
     limits,
     peer_frame::PeerFrame,
+    sealed::SealingSecret,
     signed::Signed,
 };
 use tidings_store::{MemDisk, MemStore, Opening, Store, prefix_end};
@@ -96,14 +97,19 @@ pub(crate) struct World {
 
 pub(crate) const PEER_ID: &[u8] = &[9; 34];
 
+fn sealing_secret(root: u8) -> SealingSecret {
+    SealingSecret::from_bytes(&[root + 1; 32])
+}
+
 fn delegation(root: u8, operational: &SecretKey) -> (NodeId, Signed<Delegation>) {
+    let sealing = sealing_secret(root).public();
     let root = SecretKey::from_seed(&[root; 32]);
     let node = NodeId::of(&root.public());
     let delegation = Delegation {
         node,
         serial: 1,
         operational: operational.public(),
-        sealing: X25519Key([0; 32]),
+        sealing,
         custodians: Vec::new(),
         domains: Vec::new(),
         not_after_ms: u64::MAX / 2,
@@ -143,7 +149,7 @@ impl World {
     pub(crate) fn new(sabotage: Option<Sabotage>) -> Self {
         let operational = SecretKey::from_seed(&[2; 32]);
         let (node, signed) = delegation(1, &operational);
-        let mut settings = Settings::new(operational, signed);
+        let mut settings = Settings::new(operational, sealing_secret(1), signed);
         settings.sabotage = sabotage;
         // Small, so that a short program reaches them.
         settings.device_rows_max = 6;
@@ -266,11 +272,15 @@ impl World {
         }
     }
 
+    pub(crate) fn opener(&self) -> Opener {
+        Opener { node: self.node, secret: self.settings.sealing.clone() }
+    }
+
     /// The same as globex.
     pub(crate) fn peer_frame(&mut self, frame: &Frame) {
         let Some(link) = self.link else { return };
         self.remember(false, frame);
-        match read_peer_frame(frame, self.now_ms) {
+        match read_peer_frame(frame, self.now_ms, &self.opener()) {
             Read::Input(input) => self.give(Event::Peer { link, input }),
             Read::Unknown => {}
             Read::Broken(code) => self.give(Event::PeerBroke { link, code }),
@@ -397,7 +407,7 @@ impl World {
 
 impl Told {
     /// What a frame tells, whoever sends it.
-    pub(crate) fn by(is_client: bool, frame: &Frame, now_ms: u64) -> Self {
+    pub(crate) fn by(is_client: bool, frame: &Frame, now_ms: u64, opener: &Opener) -> Self {
         let mut told = Self::default();
         if is_client {
             if let Read::Input(input) = read_client_frame(frame) {
@@ -416,7 +426,7 @@ impl Told {
                     | ClientInput::Ping { .. } => {}
                 }
             }
-        } else if let Read::Input(input) = read_peer_frame(frame, now_ms) {
+        } else if let Read::Input(input) = read_peer_frame(frame, now_ms, opener) {
             match input {
                 PeerInput::Statements { checked, .. } => {
                     let statements = checked.iter().flat_map(|checked| &checked.statements);

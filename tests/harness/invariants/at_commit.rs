@@ -9,6 +9,9 @@ use tidings_core::schema::{
 };
 use tidings_protocol::{
     id::{CopyId, DeviceId, Eid},
+    key::PublicKey,
+    peer_frame::Answer,
+    refusal::RefusalCode,
     statement::{Claim, Proof},
 };
 use tidings_store::{Store, StoreError, prefix_end};
@@ -32,6 +35,10 @@ pub struct BatchFacts {
     from_peers: BTreeSet<Eid>,
     /// Links on which a peer greeted.
     greeted: Vec<u64>,
+    /// Envelopes of which a statement says that they are on the disk of a destination, and who signed.
+    at_dest: BTreeSet<(Eid, [u8; 32])>,
+    /// Envelopes that a peer refused because they are sealed to a key that it has replaced.
+    stale: BTreeSet<Eid>,
     /// How full the disk is, in percent, if the shell said so.
     full_percent: Option<u64>,
 }
@@ -63,12 +70,26 @@ impl BatchFacts {
                     facts.from_peers.insert(envelope.eid);
                 }
                 Event::Peer { input: PeerInput::Forward(forward), .. } => {
-                    facts.provoked.push(forward.0.eid);
-                    facts.from_peers.insert(forward.0.eid);
+                    facts.provoked.push(forward.eid);
+                    facts.from_peers.insert(forward.eid);
                 }
                 Event::Peer { input: PeerInput::Statements { checked, .. }, .. } => {
-                    let all = checked.iter().flat_map(|checked| &checked.statements);
-                    facts.provoked.extend(all.map(|(statement, _)| statement.eid));
+                    let all = checked.iter().flat_map(|checked| {
+                        checked.statements.iter().map(|(said, _)| (said, checked.root.signer.key))
+                    });
+                    for (said, key) in all {
+                        facts.provoked.push(said.eid);
+                        if said.claim == Claim::AtDest {
+                            facts.at_dest.insert((said.eid, key.0));
+                        }
+                    }
+                }
+                Event::Peer { input: PeerInput::Took { answers, .. }, .. } => {
+                    let is_stale = |answer: &&Answer| {
+                        let code = answer.refusal.as_ref().map(|refusal| refusal.code);
+                        code == Some(RefusalCode::StaleKey)
+                    };
+                    facts.stale.extend(answers.iter().filter(is_stale).map(|answer| answer.eid));
                 }
                 Event::Peer { link: LinkId(link), input: PeerInput::Hello(_) } => {
                     facts.greeted.push(*link);
@@ -95,6 +116,16 @@ impl BatchFacts {
         self.full_percent
     }
 
+    /// Whether a statement says that this envelope is on a destination's disk, signed by this key.
+    pub(super) fn is_at_dest(&self, eid: &Eid, key: &PublicKey) -> bool {
+        self.at_dest.contains(&(*eid, key.0))
+    }
+
+    /// Whether a peer could not open this envelope any more.
+    pub(super) fn is_stale(&self, eid: &Eid) -> bool {
+        self.stale.contains(eid)
+    }
+
     /// Whether a peer sent this envelope.
     #[must_use]
     pub fn came_from_peer(&self, eid: &Eid) -> bool {
@@ -110,6 +141,7 @@ impl World {
         facts: &BatchFacts,
         changes: Vec<Change>,
     ) -> Result<(), Violation> {
+        self.oracle.nodes[node].stale.extend(&facts.stale);
         for eid in &facts.provoked {
             *self.oracle.nodes[node].provoked.entry(*eid).or_default() += 1;
         }
@@ -143,8 +175,8 @@ impl World {
         let Some(process) = &self.nodes[node].process else { return Ok(()) };
         let old = std::mem::take(&mut self.oracle.nodes[node]);
         let (queued, provoked, ever_out) = (old.queued, old.provoked, old.ever_out);
-        let restored = old.restored;
-        let mut ghost = NodeGhost { restored, provoked, ever_out, ..NodeGhost::default() };
+        let (restored, stale) = (old.restored, old.stale);
+        let mut ghost = NodeGhost { restored, stale, provoked, ever_out, ..NodeGhost::default() };
         let read = read_ghost(process.store.as_ref(), &mut ghost);
         let said = statement_rows(process.store.as_ref());
         ghost.queued = queued;
@@ -313,7 +345,8 @@ impl World {
     }
 
     /// I17: an envelope leaves the outbox only when every copy was ended by who may end it, or when
-    /// it has expired. Checked on each delete of a row of `OUT` or `OUTBOX`. Not checked: the dead
+    /// it has expired. A custodian's copy may go as well when the destination says that it has it, or
+    /// that it cannot open it any more. Checked on each delete of a row of `OUT` or `OUTBOX`. Not checked: the dead
     /// letter's fields.
     fn i17_nothing_is_dropped_early(
         &self,
@@ -332,9 +365,9 @@ impl World {
             };
             let Some(eid) = eid else { continue };
             let Some(row) = ghost.out.get(&eid) else { continue };
-            let ended =
-                |copy: &schema::OutCopy| self.oracle.is_ended(&eid, &copy.copy, copy.device);
-            if row.expires_ms > facts.clock_ms && !row.copies.iter().all(ended) {
+            let ended = |copy: &schema::OutCopy| self.is_copy_over(&eid, row, copy);
+            let may_go = row.account.is_none() && self.may_let_go(facts, &eid);
+            if row.expires_ms > facts.clock_ms && !may_go && !row.copies.iter().all(ended) {
                 let name = self.name(Machine::Node(node));
                 let what = format!("{name} dropped {} before its end is proved", short(&eid.0));
                 return Err(self.violated("I17", what));
@@ -411,7 +444,7 @@ impl World {
                 schema::decode(value).map_err(|error| self.violated("rows", error.to_string()))?;
             for copy in row.copies.iter().filter(|copy| copy.done.is_some()) {
                 let expired = row.expires_ms <= facts.clock_ms;
-                if !expired && !self.oracle.is_ended(&eid, &copy.copy, copy.device) {
+                if !expired && !self.is_copy_over(&eid, &row, copy) {
                     let name = self.name(Machine::Node(node));
                     let done = copy.done.unwrap_or(Claim::Accepted);
                     let what = format!("{name} believes {done:?} of {}", short(&eid.0));

@@ -95,6 +95,10 @@ impl World {
             | PeerFrame::Audit(_)
             | PeerFrame::AuditAnswer(_)
             | PeerFrame::FetchUser(_)
+            | PeerFrame::FetchFor(_)
+            | PeerFrame::Directory(_)
+            | PeerFrame::DirectoryWanted(_)
+            | PeerFrame::DirectoryEntry(_)
             | PeerFrame::KeepAlive(_)
             | PeerFrame::Farewell(_) => Ok(()),
         }

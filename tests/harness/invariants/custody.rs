@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use tidings_client::event::Status;
-use tidings_core::schema::{self, OUT, SEEN, SeenRow};
+use tidings_core::schema::{self, OUT, OutCopy, OutRow, SEEN, SeenRow};
 use tidings_protocol::{
     id::{DeviceId, Eid},
     statement::{Claim, Proof},
 };
 
+use crate::invariants::at_commit::BatchFacts;
 use crate::invariants::at_node::statements_of;
 use crate::network::Machine;
 use crate::oracle::{Violation, Written, short};
@@ -30,6 +31,28 @@ impl World {
         })
     }
 
+    /// Whether a copy in a row of `OUT` has ended, by who may end it. A custodian does not know for whom
+    /// a copy is, and believes the node that it is for: one that lies ends what is its own.
+    pub(super) fn is_copy_over(&self, eid: &Eid, row: &OutRow, copy: &OutCopy) -> bool {
+        if row.account.is_some() {
+            return self.oracle.is_ended(eid, &copy.copy, copy.device);
+        }
+        let Some(sent) = self.oracle.sent.get(eid) else { return false };
+        let of = sent.copies.iter().find(|(known, _)| *known == copy.copy).and_then(|(_, of)| *of);
+        let mut nodes = self.nodes.iter();
+        self.oracle.is_ended(eid, &copy.copy, of)
+            || nodes.any(|node| node.id == sent.destination && node.lies)
+    }
+
+    /// Whether a custodian may let its copy go: the destination has signed that it has the envelope, or
+    /// said that it cannot open it.
+    pub(super) fn may_let_go(&self, facts: &BatchFacts, eid: &Eid) -> bool {
+        let Some(sent) = self.oracle.sent.get(eid) else { return false };
+        let destination = self.nodes.iter().find(|node| node.id == sent.destination);
+        facts.is_stale(eid)
+            || destination.is_some_and(|node| facts.is_at_dest(eid, &node.operational.public()))
+    }
+
     /// I1: when a node's own `Custody` leaves it, the envelope stands on its disk, unless it has ended or
     /// expired since. Checked on each frame of statements that its core sends. Not checked: nodes that
     /// were put back.
@@ -44,7 +67,8 @@ impl World {
             let statements =
                 statements_of(proof).map_err(|e| self.violated("frame", e.to_string()))?;
             for statement in statements.iter().filter(|s| s.claim == Claim::Custody) {
-                let is_past = statement.until_ms.is_some_and(|until_ms| until_ms <= clock_ms);
+                let is_past = statement.until_ms.is_some_and(|until_ms| until_ms <= clock_ms)
+                    || self.oracle.nodes[node].stale.contains(&statement.eid);
                 if !is_past && !self.is_over(&statement.eid) && !self.oracle.nodes[node].restored {
                     self.i1_taken_is_durable(node, &statement.eid, &[OUT])?;
                 }

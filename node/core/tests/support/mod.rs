@@ -8,7 +8,7 @@ use tidings_core::{
     Core,
     effect::{AdminReply, Effect, Observed},
     event::{AdminCommand, AdminToken, ConnId, Event, LinkId, PeerInput},
-    ingress::{Read, read_client_frame, read_peer_frame},
+    ingress::{Opener, Read, read_client_frame, read_peer_frame},
     schema::SCHEMA,
     settings::Settings,
 };
@@ -27,6 +27,7 @@ use tidings_protocol::{
     id::{BootId, DeviceId, NodeId, Nonce, SubmitId, timed_id},
     key::{Purpose, SecretKey, Signature, X25519Key},
     limits,
+    sealed::SealingSecret,
     signed::Signed,
     statement::{Claim, Proof, Signer, Stance, Statement},
 };
@@ -38,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) core: Core,
     pub(crate) store: MemStore,
     pub(crate) id: NodeId,
+    pub(crate) opener: Opener,
     pub(crate) now_ms: u64,
     pub(crate) to_clients: BTreeMap<ConnId, VecDeque<(NodeFrame, Bytes)>>,
     pub(crate) to_peer: VecDeque<Frame>,
@@ -56,19 +58,30 @@ pub(crate) fn identity(seed: u8) -> (NodeId, Settings) {
 
 /// The same, with custodians.
 pub(crate) fn identity_with(seed: u8, custodians: Vec<NodeId>) -> (NodeId, Settings) {
+    identity_again(seed, custodians, 1, seed + 2)
+}
+
+/// The same, by a later delegation, perhaps with another sealing key.
+pub(crate) fn identity_again(
+    seed: u8,
+    custodians: Vec<NodeId>,
+    serial: u64,
+    sealing: u8,
+) -> (NodeId, Settings) {
     let root = SecretKey::from_seed(&[seed; 32]);
     let operational = SecretKey::from_seed(&[seed + 1; 32]);
+    let sealing = SealingSecret::from_bytes(&[sealing; 32]);
     let id = NodeId::of(&root.public());
     let delegation = Delegation {
         node: id,
-        serial: 1,
+        serial,
         operational: operational.public(),
-        sealing: X25519Key([0; 32]),
+        sealing: sealing.public(),
         custodians,
         domains: Vec::new(),
         not_after_ms: NOW_MS * 2,
     };
-    (id, Settings::new(operational, Signed::new(&delegation, &root)))
+    (id, Settings::new(operational, sealing, Signed::new(&delegation, &root)))
 }
 
 impl Node {
@@ -101,6 +114,7 @@ impl Node {
                 Ok(())
             })
             .unwrap();
+        let opener = Opener { node: id, secret: settings.sealing.clone() };
         let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
         let (dials, lookups, closed, replies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (core, own_id_seen, published_serial) = (core.unwrap(), 0, 0);
@@ -108,6 +122,7 @@ impl Node {
             core,
             store,
             id,
+            opener,
             now_ms,
             to_clients,
             to_peer,
@@ -185,16 +200,17 @@ impl Node {
 pub(crate) fn settle(one: &mut Node, other: &mut Node) {
     let link = LinkId(1);
     loop {
-        let events = |frames: &mut VecDeque<Frame>| -> Vec<Event> {
+        let events = |frames: &mut VecDeque<Frame>, opener: &Opener| -> Vec<Event> {
             frames
                 .drain(..)
-                .map(|frame| match read_peer_frame(&frame, NOW_MS) {
+                .map(|frame| match read_peer_frame(&frame, NOW_MS, opener) {
                     Read::Input(input) => Event::Peer { link, input },
                     other => panic!("the frame was not taken: {other:?}"),
                 })
                 .collect()
         };
-        let (to_other, to_one) = (events(&mut one.to_peer), events(&mut other.to_peer));
+        let to_other = events(&mut one.to_peer, &other.opener);
+        let to_one = events(&mut other.to_peer, &one.opener);
         if to_other.is_empty() && to_one.is_empty() {
             return;
         }

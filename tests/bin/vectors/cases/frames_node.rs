@@ -103,8 +103,8 @@ fn odd() -> Vec<Case> {
     vec![
         bad(
             "refused_unknown_code",
-            "No refusal has the number 17.",
-            vec![0x82, 5, 0xa2, 0, 0x82, 2, 4, 1, 0xa1, 0, 17],
+            "No refusal has the number 99.",
+            vec![0x82, 5, 0xa2, 0, 0x82, 2, 4, 1, 0xa1, 0, 0x18, 99],
         ),
         bad(
             "refused_unknown_kind",

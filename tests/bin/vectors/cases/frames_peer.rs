@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use tidings_protocol::{
     codec,
+    directory::{Directory, DirectoryEntry, DirectoryItem, DirectoryWanted},
     hello::PeerHello,
     id::Eid,
     peer_frame::{
-        Answer, Audit, AuditAnswer, Farewell, FetchUser, Forward, KeepAlive, Offer, PeerFrame,
+        Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive, Offer, PeerFrame,
         Statements, StatementsTook, Took, User, Wanted,
     },
     refusal::{Refusal, RefusalCode},
@@ -15,11 +16,11 @@ use tidings_protocol::{
 use super::{
     Case,
     cast::{
-        accepted, bundle, delivered, descriptor, fill, globex, head, ids, list_0, list_1, mark,
-        name, one_time, signed_list,
+        accepted, acme, bundle, delivered, descriptor, fill, globex, head, ids, list_0, list_1,
+        mark, name, one_time, signed_list,
     },
     cbor,
-    custody::{origin, signed_consent},
+    custody::{forward, listing, origin, signed_consent, signed_listing},
     frames_client::{any_union, frame_cases},
 };
 
@@ -28,7 +29,7 @@ const RULE: &str = "peer_frame";
 type Sample = (&'static str, &'static str, PeerFrame);
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = [links(), envelopes(), users(), custody()]
+    let mut all: Vec<Case> = [links(), envelopes(), users(), custody(), directories()]
         .concat()
         .iter()
         .flat_map(|(reason, why, frame)| frame_cases(RULE, reason, why, frame))
@@ -107,7 +108,10 @@ fn envelopes() -> Vec<Sample> {
 fn custody() -> Vec<Sample> {
     let (eid, _) = ids();
     let destination = globex();
-    let wanted = |refusal, eids| PeerFrame::Wanted(Wanted { destination, refusal, eids });
+    let delegation = Some(origin().delegation);
+    let wanted = |refusal, eids, delegation| {
+        PeerFrame::Wanted(Wanted { destination, refusal, eids, delegation })
+    };
     let full = Refusal { code: RefusalCode::Quota, after_ms: Some(60_000) };
     vec![
         (
@@ -115,14 +119,33 @@ fn custody() -> Vec<Sample> {
             "Two envelopes for globex.",
             PeerFrame::Offer(Offer { destination, eids: vec![eid, Eid(fill(1))] }),
         ),
-        ("wanted", "One of them.", wanted(None, vec![eid])),
-        ("wanted_none", "All are held.", wanted(None, Vec::new())),
-        ("wanted_refused", "No room.", wanted(Some(full), Vec::new())),
+        ("wanted", "One of them.", wanted(None, vec![eid], delegation)),
+        ("wanted_none", "All are held.", wanted(None, Vec::new(), None)),
+        ("wanted_refused", "No room.", wanted(Some(full), Vec::new(), None)),
+        ("forward", "An envelope with its origin.", PeerFrame::Forward(forward())),
+    ]
+}
+
+fn directories() -> Vec<Sample> {
+    let item = DirectoryItem { name: name("alice"), digest: listing().digest(&[bundle(None)]) };
+    let page = |from, to, items| PeerFrame::Directory(Directory { from, to, items });
+    let full = Refusal { code: RefusalCode::Quota, after_ms: None };
+    let wanted = |refusal, names| PeerFrame::DirectoryWanted(DirectoryWanted { refusal, names });
+    let entry = DirectoryEntry {
+        listing: signed_listing(),
+        list: signed_list(&list_1()),
+        bundles: vec![bundle(None)],
+    };
+    vec![
+        ("directory", "All there is.", page(None, None, vec![item.clone()])),
         (
-            "forward",
-            "An envelope with its origin.",
-            PeerFrame::Forward(Forward { head: head(), origin: origin() }),
+            "directory_one",
+            "One name alone.",
+            page(Some(name("alice")), Some(name("alice")), vec![item]),
         ),
+        ("directory_wanted", "She is wanted.", wanted(None, vec![name("alice")])),
+        ("directory_wanted_full", "No room.", wanted(Some(full), Vec::new())),
+        ("directory_entry", "A user.", PeerFrame::DirectoryEntry(entry)),
     ]
 }
 
@@ -140,17 +163,41 @@ fn users() -> Vec<Sample> {
         refusal: None,
         lists: vec![signed_list(&list_0()), signed_list(&list_1())],
         bundles: vec![bundle(Some(one_time(1)))],
+        listing: None,
+        delegation: None,
+    };
+    let kept = User {
+        lists: vec![signed_list(&list_1())],
+        bundles: vec![bundle(None)],
+        listing: Some(signed_listing()),
+        delegation: Some(origin().delegation),
+        ..user.clone()
+    };
+    let fetch_for = |known_version| {
+        PeerFrame::FetchFor(FetchFor {
+            request: 5,
+            node: acme(),
+            name: name("alice"),
+            known_version,
+            with_bundles: true,
+            hops_left: 1,
+        })
     };
     let nobody = User {
         request: 5,
         refusal: Some(RefusalCode::UnknownRecipient.into()),
         lists: Vec::new(),
         bundles: Vec::new(),
+        listing: None,
+        delegation: None,
     };
     vec![
         ("fetch_user", "A known version.", fetch(Some(0))),
         ("fetch_user_first", "Nothing is known.", fetch(None)),
         ("user", "Two versions, one bundle.", PeerFrame::User(user)),
         ("user_unknown", "There is none.", PeerFrame::User(nobody)),
+        ("user_kept", "By a custodian, with the node's word.", PeerFrame::User(kept)),
+        ("fetch_for", "A known version.", fetch_for(Some(0))),
+        ("fetch_for_first", "Nothing is known.", fetch_for(None)),
     ]
 }
