@@ -66,13 +66,7 @@ impl World {
         }
     }
 
-    fn says_delivered(
-        &mut self,
-        node: usize,
-        link: LinkId,
-        eid: Eid,
-        copies: &[CopyId],
-    ) -> bool {
+    fn says_delivered(&mut self, node: usize, link: LinkId, eid: Eid, copies: &[CopyId]) -> bool {
         if !self.artful_chance.happens(300) {
             return false;
         }
@@ -97,9 +91,10 @@ impl World {
         let answer = AuditAnswer { waiting, unknown: Vec::new() };
         self.liar_sends(node, link, &PeerFrame::AuditAnswer(answer));
         for eid in eids {
-            let copies: Vec<CopyId> = self.oracle.sent.get(eid).map_or_else(Vec::new, |sent| {
-                sent.copies.iter().map(|(copy, _)| *copy).collect()
-            });
+            let copies: Vec<CopyId> =
+                self.oracle.sent.get(eid).map_or_else(Vec::new, |sent| {
+                    sent.copies.iter().map(|(copy, _)| *copy).collect()
+                });
             self.made_up_delivery(node, link, *eid, &copies);
         }
         true

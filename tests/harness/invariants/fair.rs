@@ -47,7 +47,9 @@ impl World {
         let out = &self.oracle.nodes[node].out;
         let had_turn: Vec<Eid> = out
             .iter()
-            .filter(|(_, row)| sent.iter().any(|(peer, sent)| *peer == row.peer && row.lsn <= *sent))
+            .filter(|(_, row)| {
+                sent.iter().any(|(peer, sent)| *peer == row.peer && row.lsn <= *sent)
+            })
             .map(|(eid, _)| *eid)
             .collect();
         self.oracle.had_turn.extend(had_turn.into_iter().map(|eid| (node, eid)));
