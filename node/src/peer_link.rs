@@ -221,11 +221,7 @@ impl Relay {
                 P2pEvent::ListenAddress(address) => self.listens(address).await,
                 P2pEvent::Reach(reach) => self.reached(reach).await,
                 P2pEvent::RelayFailed { relay, why } => {
-                    warn!(
-                        relay = %alias(&relay), why,
-                        "a relay holds no reservation for this node; it is asked again. Does its \
-                         relay_for allow it, and has it an address that can be reached?"
-                    );
+                    warn_of_relay(&relay, &why);
                     Ok(())
                 }
                 // The queue of a lane is larger than the window of its peer; see `links.rs`.
@@ -284,6 +280,14 @@ impl Relay {
         let peer_id = transport_bytes(self.link.p2p.local_peer());
         self.tell_all([Event::Listening { peer_id, multiaddrs }]).await
     }
+}
+
+fn warn_of_relay(relay: &PeerId, why: &str) {
+    warn!(
+        relay = %alias(relay), why,
+        "a relay holds no reservation for this node; it is asked again. Does its relay_for allow it, \
+         and has it an address that can be reached?"
+    );
 }
 
 /// The loop takes no more inputs.
@@ -457,7 +461,7 @@ mod tests {
         let announce = Announce { fixed: vec![], with_private: false, is_deaf: false };
         let told = |reach: Reach| announce.choose(&listening, &reach);
         assert_eq!(told(reach(&direct, &circuits)), ["/ip4/192.0.2.1/tcp/7400"]);
-        assert_eq!(told(reach(&[], &circuits)), [circuit.clone()]);
+        assert_eq!(told(reach(&[], &circuits)), std::slice::from_ref(&circuit));
         assert_eq!(told(reach(&[], &[])), ["/ip4/192.168.1.2/tcp/7400"], "nothing better is known");
         let closed = Announce { with_private: true, ..announce.clone() };
         let all = ["/ip4/192.168.1.2/tcp/7400".to_owned(), circuit];
