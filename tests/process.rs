@@ -51,6 +51,8 @@ mod inbox;
 mod names;
 #[path = "process/person.rs"]
 mod person;
+#[path = "process/relay.rs"]
+mod relay;
 #[path = "process/restore.rs"]
 mod restore;
 #[path = "process/server.rs"]

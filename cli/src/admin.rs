@@ -98,7 +98,11 @@ fn show_peers(answer: &Value) {
         "SEEN",
     ];
     let row = |peer: &Value| {
-        let link = if field(peer, "connected") == "true" { "up" } else { "down" };
+        let link = match (field(peer, "connected").as_str(), field(peer, "relayed").as_str()) {
+            ("true", "true") => "relayed",
+            ("true", _) => "up",
+            _ => "down",
+        };
         vec![
             field(peer, "node"),
             link.to_owned(),
@@ -148,6 +152,11 @@ fn show_status(answer: &Value) {
         ("inbox", "copies for devices"),
         ("full", "disk full"),
         ("full_for_peers", "disk full for peers"),
+        ("reachability", "dialled from outside"),
+        ("reservations", "held at relays"),
+        ("relayed_links", "links through a relay"),
+        ("reservations_given", "relays for nodes"),
+        ("circuits", "relays circuits"),
         ("commit", "last commit"),
         ("incarnation", "incarnation"),
     ];

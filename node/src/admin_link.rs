@@ -26,6 +26,7 @@ use crate::chance::draw;
 use crate::clock;
 use crate::input::Asker;
 use crate::limits::{ADMIN_ANSWER_TIMEOUT, ADMIN_CONNECTIONS_MAX, ADMIN_LINE_BYTES_MAX};
+use crate::p2p::{NatFigures, P2p};
 use crate::snapshot::{Snapshot, Snapshots};
 
 /// The socket's name inside the data folder.
@@ -257,6 +258,7 @@ pub(crate) struct Admin {
     pub(crate) asker: Asker,
     pub(crate) node: NodeId,
     pub(crate) peer_id: String,
+    pub(crate) p2p: P2p,
     pub(crate) client_url: String,
     pub(crate) snapshots: Snapshots,
 }
@@ -314,7 +316,10 @@ impl Admin {
             None => Answer::Error("the node's loop does not answer".to_owned()),
             Some(AdminReply::Done) => Answer::Ok(Value::Null),
             Some(AdminReply::Refused(why)) => Answer::Error(why),
-            Some(AdminReply::Peers(peers)) => Answer::Ok(peers.iter().map(peer).collect()),
+            Some(AdminReply::Peers(peers)) => {
+                let nat = self.p2p.nat();
+                Answer::Ok(peers.iter().map(|status| peer(status, &nat)).collect())
+            }
             Some(AdminReply::Queue(items)) => Answer::Ok(items.iter().map(queue_item).collect()),
             Some(AdminReply::Dead(letters)) => {
                 Answer::Ok(letters.iter().map(dead_letter).collect())
@@ -325,6 +330,7 @@ impl Admin {
     }
 
     fn status(&self, status: &NodeStatus) -> Value {
+        let nat = self.p2p.nat();
         let with_peer_id = |address: &String| format!("{address}/p2p/{}", self.peer_id);
         json!({
             "node": status.node.to_text(),
@@ -342,15 +348,22 @@ impl Admin {
             "counting": status.counting,
             "full": status.intake == Intake::Nobody,
             "full_for_peers": status.intake != Intake::Everybody,
+            "reachability": nat.state.name(),
+            "relays": nat.relays,
+            "reservations": nat.reservations,
+            "reservations_given": nat.reservations_given,
+            "circuits": nat.circuits,
+            "relayed_links": nat.relayed_links.len(),
             "addresses": status.multiaddrs.iter().map(with_peer_id).collect::<Vec<_>>(),
         })
     }
 }
 
-fn peer(peer: &PeerStatus) -> Value {
+fn peer(peer: &PeerStatus, nat: &NatFigures) -> Value {
     json!({
         "node": peer.node.to_text(),
         "connected": peer.connected,
+        "relayed": peer.link.is_some_and(|link| nat.relayed_links.contains(&link.0)),
         "queued": peer.queued,
         "waiting": peer.waiting,
         "oldest_ms": peer.oldest_ms,

@@ -1,6 +1,8 @@
 //! `node.toml`: one required line, everything else defaulted. Every value is checked here, once,
 //! and a refusal names file, line and what to do. Starts nothing.
 
+mod relays;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +18,7 @@ use tidings_protocol::id::NodeId;
 use tidings_protocol::limits::{CUSTODIANS_MAX, DOMAINS_MAX, MESSAGE_LIFE_MS_MAX, MULTIADDRS_MAX};
 use toml::Spanned;
 
+use crate::p2p::RelayFor;
 use crate::peer_link::split_peer;
 
 /// A configuration that says everything that can be said, for people to begin with.
@@ -56,6 +59,10 @@ pub struct PeersConfig {
     pub bootstrap: Vec<(PeerId, Multiaddr)>,
     /// Nodes that are reached without looking them up.
     pub pinned: Vec<(NodeId, PeerId, Multiaddr)>,
+    /// Nodes through which others reach this one.
+    pub relays: Vec<(PeerId, Multiaddr)>,
+    /// For whom this node does that.
+    pub relay_for: RelayFor,
     /// Whether private addresses that others name may be dialled.
     pub allow_private_addresses: bool,
 }
@@ -141,6 +148,9 @@ struct Written {
     announce: Option<Vec<Spanned<String>>>,
     bootstrap: Option<Vec<Spanned<String>>>,
     pinned: Option<Vec<Spanned<String>>>,
+    relays: Option<Vec<Spanned<String>>>,
+    relay_for: Option<Spanned<String>>,
+    relay_peers: Option<Vec<Spanned<String>>>,
     allow_private_addresses: Option<bool>,
     listen_clients: Option<Spanned<String>>,
     client_url: Option<Spanned<String>>,
@@ -266,16 +276,17 @@ fn peers(written: &Written) -> Result<PeersConfig, Wrong> {
     if let Some(extra) = announce.get(MULTIADDRS_MAX) {
         return Err(wrong(extra, format!("a node announces at most {MULTIADDRS_MAX} addresses")));
     }
+    let bootstrap = peer_addresses(written.bootstrap.as_deref())?;
+    let pinned: Vec<_> = written.pinned.iter().flatten().map(pinned).collect::<Result<_, _>>()?;
+    let known = bootstrap.iter().map(|(peer, _)| *peer);
+    let known = known.chain(pinned.iter().map(|(_, peer, _)| *peer)).collect();
     Ok(PeersConfig {
         listen,
         announce: announce.iter().map(announced_address).collect::<Result<_, _>>()?,
-        bootstrap: written
-            .bootstrap
-            .iter()
-            .flatten()
-            .map(|text| peer_address(text, text.get_ref()))
-            .collect::<Result<_, _>>()?,
-        pinned: written.pinned.iter().flatten().map(pinned).collect::<Result<_, _>>()?,
+        relays: relays::relays(written)?,
+        relay_for: relays::relay_for(written, known)?,
+        bootstrap,
+        pinned,
         allow_private_addresses: written.allow_private_addresses.unwrap_or(false),
     })
 }
@@ -299,12 +310,18 @@ fn announced_address(text: &Spanned<String>) -> Result<Multiaddr, Wrong> {
     listen_address(text)
 }
 
+fn peer_addresses(texts: Option<&[Spanned<String>]>) -> Result<Vec<(PeerId, Multiaddr)>, Wrong> {
+    texts.unwrap_or_default().iter().map(|text| peer_address(text, text.get_ref())).collect()
+}
+
 fn peer_address(at: &Spanned<String>, text: &str) -> Result<(PeerId, Multiaddr), Wrong> {
     let why = "this is no address of a peer; write it like \
                \"/ip4/192.0.2.1/tcp/7400/p2p/<peer id>\", as `tidings admin status` there shows \
                it, or with \"/dns4/acme.example\" in place of the IP address";
     split_peer(text)
-        .filter(|(_, address)| is_transport(address) || is_named_transport(address))
+        .filter(|(_, address)| {
+            is_transport(address) || is_named_transport(address) || is_relayed(address)
+        })
         .ok_or_else(|| wrong(at, why))
 }
 
@@ -320,6 +337,13 @@ fn pinned(text: &Spanned<String>) -> Result<(NodeId, PeerId, Multiaddr), Wrong> 
 /// An IP address with QUIC or TCP on top, which is what the peer link speaks.
 fn is_transport(address: &Multiaddr) -> bool {
     has_host(address, |host| matches!(host, Protocol::Ip4(_) | Protocol::Ip6(_)))
+}
+
+/// The same through a relay.
+fn is_relayed(address: &Multiaddr) -> bool {
+    let mut relay = address.clone();
+    let ends = [relay.pop(), relay.pop()];
+    matches!(ends, [Some(Protocol::P2pCircuit), Some(Protocol::P2p(_))]) && is_transport(&relay)
 }
 
 /// The same with a name; see `bootstrap.rs` for what becomes of it.
@@ -464,10 +488,10 @@ mod tests {
         let defaults = parse("data = \".\"").unwrap();
         assert_eq!(parse(EXAMPLE).unwrap(), defaults);
         let shown = uncommented("# ");
-        assert_eq!(shown.lines().count(), 18, "{shown}");
+        assert_eq!(shown.lines().count(), 20, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
-        assert_eq!(examples.lines().count(), 7, "{examples}");
+        assert_eq!(examples.lines().count(), 9, "{examples}");
         assert_ne!(parse(&examples).unwrap(), defaults);
     }
 
@@ -484,6 +508,11 @@ mod tests {
             ("data = \".\"\nbootstrap = [\"/dns4/acme.example/tcp/7400\"]", 2, "/p2p/"),
             ("data = \".\"\nbootstrap = [\"/dnsaddr/acme.example\"]", 2, "/dns4/acme.example"),
             ("data = \".\"\npinned = [\"acme /ip4/192.0.2.1/tcp/7400\"]", 2, "node id"),
+            ("data = \".\"\nrelays = [\"/ip4/192.0.2.1/tcp/7400\"]", 2, "/p2p/"),
+            ("data = \".\"\nrelay_for = \"everybody\"", 2, "\"anyone\""),
+            ("data = \".\"\nrelay_for = true", 2, "expected"),
+            ("data = \".\"\nrelay_for = \"peers\"\nrelay_peers = [\"acme\"]", 3, "peer id"),
+            ("data = \".\"\nrelay_peers = [\"acme\"]", 2, "relay_for = \"peers\""),
             ("data = \".\"\ndomains = [\"acme..example\"]", 2, "acme.example"),
             ("data = \".\"\ntls_key = \"key.pem\"", 2, "tls_cert"),
             ("data = \".\"\nclient_url = \"ws://acme.example\"", 2, "wss://"),

@@ -30,6 +30,7 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::input::Asker;
 use crate::limits::METRIC_PEERS_MAX;
+use crate::p2p::{NatFigures, P2p, Reachability};
 
 /// One of a few words that are known in advance: counting allocates nothing.
 type Word = [(&'static str, &'static str); 1];
@@ -55,6 +56,9 @@ pub(crate) struct Metrics {
     dead_oldest: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     connected: Family<PeerLabel, Gauge>,
     disk: Family<Word, Gauge>,
+    reachability: Family<Word, Gauge>,
+    relay: Family<Word, Gauge>,
+    hole_punches: Family<Word, Counter>,
     draining: AtomicBool,
 }
 
@@ -94,6 +98,9 @@ impl Metrics {
             dead_oldest: Family::default(),
             connected: Family::default(),
             disk: Family::default(),
+            reachability: Family::default(),
+            relay: Family::default(),
+            hole_punches: Family::default(),
             draining: AtomicBool::new(false),
         };
         metrics.register();
@@ -110,6 +117,7 @@ impl Metrics {
         for code in RefusalCode::ALL {
             drop(self.refused.get_or_create(&[("reason", code.name())]));
         }
+        self.nat(&NatFigures::default());
     }
 
     fn register(&mut self) {
@@ -136,6 +144,11 @@ impl Metrics {
         r.register_with_unit("peer_dead_oldest", help, unit, self.dead_oldest.clone());
         r.register("peer_connected", "Whether a link is up and greeted", self.connected.clone());
         r.register_with_unit("disk", "The store's disk", Unit::Bytes, self.disk.clone());
+        let help = "Whether others can dial this node: 1 at what peers found when they tried";
+        r.register("reachability", help, self.reachability.clone());
+        r.register("relay", "Ways through relays, and what is relayed here", self.relay.clone());
+        let help = "Attempts to get from a relayed connection to a direct one";
+        r.register("hole_punches", help, self.hole_punches.clone());
     }
 
     pub(crate) fn observe(&self, observed: Observed) {
@@ -201,6 +214,28 @@ impl Metrics {
         }
     }
 
+    fn nat(&self, nat: &NatFigures) {
+        for state in Reachability::ALL {
+            let is_so = i64::from(state == nat.state);
+            self.reachability.get_or_create(&[("state", state.name())]).set(is_so);
+        }
+        for (what, count) in [
+            ("relays", nat.relays),
+            ("reservations", nat.reservations),
+            ("reservations_given", nat.reservations_given),
+            ("circuits", nat.circuits),
+            ("links", nat.relayed_links.len()),
+        ] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.relay.get_or_create(&[("what", what)]).set(count);
+        }
+        for (result, count) in [("done", nat.punched), ("failed", nat.not_punched)] {
+            let counter = self.hole_punches.get_or_create(&[("result", result)]);
+            // The peer link counts; two scrapes at a time may only be late.
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+
     pub(crate) fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -256,12 +291,12 @@ fn gauge(value: u64) -> i64 {
 }
 
 /// The routes for whoever watches over the node.
-pub(crate) fn router(metrics: Arc<Metrics>, asker: Asker) -> Router {
+pub(crate) fn router(metrics: Arc<Metrics>, asker: Asker, p2p: P2p) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .with_state((metrics, asker))
+        .with_state((metrics, asker, p2p))
         // A connection has its time and no more, so it carries one question.
         .layer(map_response(async |mut response: Response| {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -269,9 +304,10 @@ pub(crate) fn router(metrics: Arc<Metrics>, asker: Asker) -> Router {
         }))
 }
 
-type Watched = State<(Arc<Metrics>, Asker)>;
+type Watched = State<(Arc<Metrics>, Asker, P2p)>;
 
-async fn scrape(State((metrics, asker)): Watched) -> Response {
+async fn scrape(State((metrics, asker, p2p)): Watched) -> Response {
+    metrics.nat(&p2p.nat());
     if let Some(AdminReply::Status(status)) = asker.ask(AdminCommand::Status).await {
         metrics.status(&status);
     }
@@ -288,7 +324,7 @@ async fn scrape(State((metrics, asker)): Watched) -> Response {
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The loop turned within a second.
-async fn live(State((_, asker)): Watched) -> Response {
+async fn live(State((_, asker, _)): Watched) -> Response {
     if asker.beat().await {
         "the loop turns\n".into_response()
     } else {
@@ -310,7 +346,7 @@ fn log_intake(intake: Intake) {
 }
 
 /// The store answers and has space, and the node is not about to stop.
-async fn ready(State((metrics, asker)): Watched) -> Response {
+async fn ready(State((metrics, asker, _)): Watched) -> Response {
     let why = if metrics.draining.load(Ordering::Relaxed) {
         "the node is stopping\n"
     } else {
@@ -331,7 +367,26 @@ mod tests {
     use tidings_core::effect::Observed;
     use tidings_protocol::refusal::RefusalCode;
 
-    use super::{Metrics, OBSERVED};
+    use super::{Metrics, NatFigures, OBSERVED, Reachability};
+
+    #[test]
+    fn how_the_node_is_reached_stands_there_too() {
+        let metrics = Metrics::new();
+        let nat = NatFigures { state: Reachability::Private, punched: 2, ..Default::default() };
+        metrics.nat(&nat);
+        metrics.nat(&nat);
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).unwrap();
+        for line in [
+            "tidings_reachability{state=\"private\"} 1",
+            "tidings_reachability{state=\"public\"} 0",
+            "tidings_relay{what=\"reservations\"} 0",
+            "tidings_hole_punches_total{result=\"done\"} 2",
+            "tidings_hole_punches_total{result=\"failed\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
 
     #[test]
     fn what_can_be_counted_stands_there_before_it_happens() {

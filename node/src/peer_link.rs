@@ -20,11 +20,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use crate::alias::alias;
 use crate::clock;
 use crate::failpoint::{self, Step};
 use crate::input::{Input, transport_bytes};
 use crate::limits::{ASKED_MAX, PEER_FRAMES_WAITING_MAX, UNKNOWN_FRAMES_MAX};
-use crate::p2p::{Command, P2p, P2pEvent, Validate, Validity};
+use crate::p2p::{Command, P2p, P2pEvent, Reach, Reachability, Validate, Validity, rank};
 
 /// The check that every record of the table must pass.
 pub(crate) fn validator() -> Arc<Validate> {
@@ -138,6 +139,8 @@ pub(crate) struct Relay {
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) opener: Arc<Opener>,
     pub(crate) announce: Announce,
+    /// How this node is reached, as far as is proved.
+    pub(crate) reach: Reach,
     /// Where this process listens, for whoever started it.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
 }
@@ -147,8 +150,10 @@ pub(crate) struct Relay {
 pub(crate) struct Announce {
     /// If there are any, these and no others.
     pub(crate) fixed: Vec<Multiaddr>,
-    /// Whether loopback addresses may be told.
-    pub(crate) with_loopback: bool,
+    /// Whether loopback addresses may be told, and private ones without a proof.
+    pub(crate) with_private: bool,
+    /// Whether this node listens nowhere.
+    pub(crate) is_deaf: bool,
 }
 
 /// The worker of a link.
@@ -159,14 +164,17 @@ struct Worker {
 
 impl Relay {
     /// Runs until the peer link or the loop ends.
-    pub(crate) async fn run(self, mut events: mpsc::Receiver<P2pEvent>) {
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<P2pEvent>) {
+        if self.announce.is_deaf && self.tell_addresses().await.is_err() {
+            return;
+        }
         let mut workers = JoinSet::new();
         let mut links: BTreeMap<u64, Worker> = BTreeMap::new();
         let mut ending: BTreeMap<PeerId, oneshot::Receiver<()>> = BTreeMap::new();
         while let Some(event) = events.recv().await {
             while workers.try_join_next().is_some() {}
             let carried = match event {
-                P2pEvent::LinkUp { link, peer, dialer, sender } => {
+                P2pEvent::LinkUp { link, peer, dialer, sender, .. } => {
                     lock(&self.link.asked).linked(peer);
                     let up = Input::PeerUp { link: LinkId(link), peer, dialer, lanes: sender };
                     let (frames, to_check) = mpsc::channel(PEER_FRAMES_WAITING_MAX);
@@ -214,6 +222,11 @@ impl Relay {
                     Ok(())
                 }
                 P2pEvent::ListenAddress(address) => self.listens(address).await,
+                P2pEvent::Reach(reach) => self.reached(reach).await,
+                P2pEvent::RelayFailed { relay, why } => {
+                    warn_of_relay(&relay, &why);
+                    Ok(())
+                }
                 // The queue of a lane is larger than the window of its peer; see `links.rs`.
                 P2pEvent::Writable { .. } => Ok(()),
                 #[cfg(test)]
@@ -251,10 +264,33 @@ impl Relay {
             }
             new
         });
-        let multiaddrs = self.announce.choose(&self.listening.borrow());
+        self.tell_addresses().await
+    }
+
+    async fn reached(&mut self, reach: Reach) -> Result<(), LoopEnded> {
+        if reach.state == Reachability::Private && self.reach.state != Reachability::Private {
+            warn!(
+                "no peer could dial this node back: open its port to the world, set announce, or let \
+                 others reach it through relays"
+            );
+        }
+        self.reach = reach;
+        self.tell_addresses().await
+    }
+
+    async fn tell_addresses(&self) -> Result<(), LoopEnded> {
+        let multiaddrs = self.announce.choose(&self.listening.borrow(), &self.reach);
         let peer_id = transport_bytes(self.link.p2p.local_peer());
         self.tell_all([Event::Listening { peer_id, multiaddrs }]).await
     }
+}
+
+fn warn_of_relay(relay: &PeerId, why: &str) {
+    warn!(
+        relay = %alias(relay), why,
+        "a relay holds no reservation for this node; it is asked again. Does its relay_for allow it, \
+         and has it an address that can be reached?"
+    );
 }
 
 /// The loop takes no more inputs.
@@ -282,14 +318,22 @@ impl Asked {
 }
 
 impl Announce {
-    /// The addresses to be signed, QUIC first, as many as a descriptor may name.
-    fn choose(&self, listening: &[Multiaddr]) -> Vec<String> {
-        let mut chosen: Vec<&Multiaddr> = if self.fixed.is_empty() {
-            listening.iter().filter(|address| self.with_loopback || !is_loopback(address)).collect()
-        } else {
+    /// The addresses to be signed, direct ones and QUIC first, as many as a descriptor may name. What
+    /// was proved takes the place of what was not. Where nothing was, others may as well try what this
+    /// node listens on: a peer that only says that it could not reach it must not make it disappear.
+    fn choose(&self, listening: &[Multiaddr], reach: &Reach) -> Vec<String> {
+        let mut chosen: Vec<&Multiaddr> = if !self.fixed.is_empty() {
             self.fixed.iter().collect()
+        } else if self.with_private {
+            listening.iter().chain(&reach.circuits).collect()
+        } else if !reach.direct.is_empty() {
+            reach.direct.iter().collect()
+        } else if !reach.circuits.is_empty() {
+            reach.circuits.iter().collect()
+        } else {
+            listening.iter().filter(|address| !is_loopback(address)).collect()
         };
-        chosen.sort_by_key(|address| !address.iter().any(|part| part == Protocol::QuicV1));
+        chosen.sort_by_key(|address| rank(address));
         chosen.into_iter().take(MULTIADDRS_MAX).map(ToString::to_string).collect()
     }
 }
@@ -361,10 +405,10 @@ pub(crate) fn split_peer(text: &str) -> Option<(PeerId, Multiaddr)> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use libp2p::PeerId;
+    use libp2p::{Multiaddr, PeerId};
     use tidings_protocol::id::NodeId;
 
-    use super::{Announce, Asked, split_peer};
+    use super::{Announce, Asked, Reach, Reachability, split_peer};
 
     #[test]
     fn a_dial_has_failed_when_its_last_transport_has() {
@@ -395,12 +439,39 @@ mod tests {
             "/ip4/192.0.2.1/udp/7400/quic-v1",
         ]
         .map(|text| text.parse().unwrap());
-        let choose = |with_loopback| Announce { fixed: vec![], with_loopback }.choose(&listening);
+        let nothing = Reach::default();
+        let announce = |with_private| Announce { fixed: vec![], with_private, is_deaf: false };
+        let choose = |with_private| announce(with_private).choose(&listening, &nothing);
         assert_eq!(choose(false), ["/ip4/192.0.2.1/udp/7400/quic-v1", "/ip4/192.0.2.1/tcp/7400"]);
         assert_eq!(choose(true).len(), 3);
         let fixed = vec!["/ip4/192.0.2.7/tcp/7400".parse().unwrap()];
-        let announce = Announce { fixed, with_loopback: true };
-        assert_eq!(announce.choose(&listening), ["/ip4/192.0.2.7/tcp/7400"]);
+        let announce = Announce { fixed, ..announce(true) };
+        assert_eq!(announce.choose(&listening, &nothing), ["/ip4/192.0.2.7/tcp/7400"]);
+    }
+
+    #[test]
+    fn what_is_proved_is_told_and_relays_only_without_a_direct_address() {
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let listening = [address("/ip4/192.168.1.2/tcp/7400")];
+        let direct = vec![address("/ip4/192.0.2.1/tcp/7400")];
+        let relay = PeerId::random();
+        let circuit = format!("/ip4/192.0.2.9/udp/7400/quic-v1/p2p/{relay}/p2p-circuit");
+        let circuits = vec![address(&circuit)];
+        let reach = |direct: &[Multiaddr], circuits: &[Multiaddr]| Reach {
+            state: Reachability::Private,
+            direct: direct.to_vec(),
+            circuits: circuits.to_vec(),
+        };
+        let announce = Announce { fixed: vec![], with_private: false, is_deaf: false };
+        let told = |reach: Reach| announce.choose(&listening, &reach);
+        assert_eq!(told(reach(&direct, &circuits)), ["/ip4/192.0.2.1/tcp/7400"]);
+        assert_eq!(told(reach(&[], &circuits)), std::slice::from_ref(&circuit));
+        assert_eq!(told(reach(&[], &[])), ["/ip4/192.168.1.2/tcp/7400"], "nothing better is known");
+        let closed = Announce { with_private: true, ..announce.clone() };
+        let all = ["/ip4/192.168.1.2/tcp/7400".to_owned(), circuit];
+        assert_eq!(closed.choose(&listening, &reach(&direct, &circuits)), all);
+        let fixed = Announce { fixed: direct.clone(), ..announce };
+        assert_eq!(fixed.choose(&listening, &reach(&[], &circuits)), ["/ip4/192.0.2.1/tcp/7400"]);
     }
 
     #[test]

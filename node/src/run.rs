@@ -229,7 +229,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::p2p::{self, P2pConfig, P2pLimits, TransportSeed};
+    use crate::p2p::{self, P2pConfig, P2pLimits, Relaying, TransportSeed};
     use crate::peer_link::{self, PeerLink};
 
     fn settings() -> Settings {
@@ -265,6 +265,8 @@ mod tests {
             listen: Vec::new(),
             announce: Vec::new(),
             allow_private_addresses: true,
+            relays: Vec::new(),
+            relaying: Relaying::default(),
             limits: P2pLimits::default(),
         };
         let (p2p, _) = p2p::start(&config, tasks, peer_link::validator()).unwrap();

@@ -1,5 +1,6 @@
 //! Joins the parts into a running node, and takes them apart again in the right order.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
 use tidings_core::event::Event;
 use tidings_core::ingress::Opener;
@@ -43,7 +44,7 @@ use crate::limits::{
 };
 use crate::links::Links;
 use crate::metrics::{self, Metrics};
-use crate::p2p::{self, P2p, P2pConfig, P2pEvent, P2pLimits};
+use crate::p2p::{self, P2p, P2pConfig, P2pEvent, P2pLimits, Reach, Relaying};
 use crate::peer_link::{self, Announce, PeerLink, Relay};
 use crate::run::{CommitFailed, Loop, Turn};
 use crate::snapshot::Snapshots;
@@ -232,12 +233,13 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
         asker: asker.clone(),
         node: keys.node,
         peer_id: p2p.local_peer().to_string(),
+        p2p: p2p.clone(),
         client_url,
         snapshots,
     };
     tasks.spawn(admin_socket.serve(administration));
     tasks.spawn(disk::watch(config.data.clone(), ballast, Arc::clone(&metrics), inputs.clone()));
-    tasks.spawn(serve_admin(admin, Arc::clone(&metrics), asker));
+    tasks.spawn(serve_admin(admin, Arc::clone(&metrics), asker, p2p));
     let mut accepting = JoinSet::new();
     let places = config.clients.connections_max;
     let listener = BoundedListener::new(clients, tls, places, CLIENT_HANDSHAKE_TIMEOUT);
@@ -415,6 +417,8 @@ fn start_peers(
         listen: config.peers.listen.clone(),
         announce: config.peers.announce.clone(),
         allow_private_addresses: config.peers.allow_private_addresses,
+        relays: relay_ids(config),
+        relaying: Relaying { whom: config.peers.relay_for.clone(), ..Relaying::default() },
         limits: P2pLimits {
             control_bytes_max: PEER_CONTROL_BYTES_MAX,
             bulk_bytes_max: PEER_BULK_BYTES_MAX,
@@ -422,6 +426,12 @@ fn start_peers(
         },
     };
     Ok(p2p::start(&config, tasks, peer_link::validator())?)
+}
+
+/// The relays of this node; of each, several addresses may be configured.
+fn relay_ids(config: &Config) -> Vec<PeerId> {
+    let relays: BTreeSet<PeerId> = config.peers.relays.iter().map(|(peer, _)| *peer).collect();
+    relays.into_iter().collect()
 }
 
 /// Starts the relay and gives the addresses that were bound, each with our peer id.
@@ -437,10 +447,12 @@ async fn relay_peers(
     let (listening, mut heard) = watch::channel(Vec::new());
     let announce = Announce {
         fixed: config.peers.announce.clone(),
-        with_loopback: config.peers.allow_private_addresses,
+        with_private: config.peers.allow_private_addresses,
+        is_deaf: config.peers.listen.is_empty(),
     };
     let opener = Arc::new(Opener { node: keys.node, secret: keys.sealing.clone() });
-    let relay = Relay { link, inputs: inputs.clone(), opener, announce, listening };
+    let (inputs, reach) = (inputs.clone(), Reach::default());
+    let relay = Relay { link, inputs, opener, announce, reach, listening };
     tasks.spawn(relay.run(events));
     let wanted = config.peers.listen.len();
     let all = heard.wait_for(|addresses| addresses.len() >= wanted);
@@ -449,7 +461,9 @@ async fn relay_peers(
     }
     // Pinned peers too: only addresses that a person configured are dialled when they are private.
     let pinned = config.peers.pinned.iter().map(|(_, peer, address)| (*peer, address.clone()));
-    let peers: Vec<_> = config.peers.bootstrap.iter().cloned().chain(pinned).collect();
+    let relays = config.peers.relays.iter().cloned();
+    let peers: Vec<_> =
+        config.peers.bootstrap.iter().cloned().chain(pinned).chain(relays).collect();
     if !peers.is_empty() {
         let allow_private = config.peers.allow_private_addresses;
         tasks.spawn(keep_bootstrapping(p2p.clone(), peers, allow_private));
@@ -524,9 +538,9 @@ async fn serve_clients(listener: BoundedListener, inputs: mpsc::Sender<Input>) {
     }
 }
 
-async fn serve_admin(listener: TcpListener, metrics: Arc<Metrics>, asker: Asker) {
+async fn serve_admin(listener: TcpListener, metrics: Arc<Metrics>, asker: Asker, p2p: P2p) {
     let listener = BoundedListener::new(listener, None, WATCHER_CONNECTIONS_MAX, WATCHER_TIMEOUT);
-    if let Err(error) = axum::serve(listener, metrics::router(metrics, asker)).await {
+    if let Err(error) = axum::serve(listener, metrics::router(metrics, asker, p2p)).await {
         error!(%error, "serving metrics ended");
     }
 }

@@ -65,6 +65,7 @@ impl Core {
             statuses.push(PeerStatus {
                 node: *node,
                 connected: peer.link.is_some(),
+                link: peer.link,
                 queued: peer.queued,
                 waiting: peer.waiting(),
                 oldest_ms: oldest.map(|row| row.accepted_ms),

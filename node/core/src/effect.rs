@@ -142,6 +142,8 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// A link is up and greeted.
     pub connected: bool,
+    /// Which.
+    pub link: Option<LinkId>,
     /// Envelopes that are not final: those that wait to be handed over, and those that the peer holds
     /// and whose end is not proved.
     pub queued: u64,

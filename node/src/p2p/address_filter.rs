@@ -1,13 +1,15 @@
 //! Which addresses of other peers may be dialled. Pure: no socket, no name is resolved.
 //!
 //! Addresses learnt from strangers are a way to make this node scan somebody's private network or
-//! knock at a third party, so only plain public TCP and QUIC addresses pass.
+//! knock at a third party, so only plain public TCP and QUIC addresses pass, and those through a relay
+//! that has such an address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use super::circuit::{rank, relay_of};
 use super::limits::ADDRESSES_PER_PEER_MAX;
 
 /// The rule for learnt addresses.
@@ -21,7 +23,7 @@ pub(crate) enum AddressFilter {
 
 impl AddressFilter {
     /// What remains of the addresses that others told about `peer`: allowed, without doubles,
-    /// QUIC first, at most [`ADDRESSES_PER_PEER_MAX`].
+    /// direct ones and QUIC first, at most [`ADDRESSES_PER_PEER_MAX`].
     pub(crate) fn learnt(
         self,
         peer: &PeerId,
@@ -39,21 +41,28 @@ impl AddressFilter {
         self == Self::PrivateToo && reach == Reach::Private
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named is not dialled")]
-    fn allows(self, address: &Multiaddr) -> bool {
-        let mut parts = address.iter();
-        let (Some(host), Some(port)) = (parts.next(), parts.next()) else { return false };
-        let transport = match port {
-            Protocol::Tcp(port) => port != 0,
-            Protocol::Udp(port) => port != 0 && parts.next() == Some(Protocol::QuicV1),
-            _ => false,
-        };
-        if !transport || parts.next().is_some() {
-            return false;
+    /// Whether an address may be dialled. One through a relay is as good as the relay's own part.
+    pub(crate) fn allows(self, address: &Multiaddr) -> bool {
+        let parts: Vec<Protocol<'_>> = address.iter().collect();
+        match parts.as_slice() {
+            [relay @ .., Protocol::P2p(_), Protocol::P2pCircuit] => self.allows_plain(relay),
+            plain => self.allows_plain(plain),
         }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named is not dialled")]
+    fn allows_plain(self, parts: &[Protocol<'_>]) -> bool {
+        let host = match parts {
+            [host, Protocol::Tcp(port)] | [host, Protocol::Udp(port), Protocol::QuicV1]
+                if *port != 0 =>
+            {
+                host
+            }
+            [..] => return false,
+        };
         let reach = match host {
-            Protocol::Ip4(ip) => reach_v4(ip),
-            Protocol::Ip6(ip) => reach_v6(ip),
+            Protocol::Ip4(ip) => reach_v4(*ip),
+            Protocol::Ip6(ip) => reach_v6(*ip),
             // Names resolve to anything, so they are for the configuration only, where they are
             // resolved before they come here.
             _ => Reach::Nowhere,
@@ -89,7 +98,8 @@ fn naming(peer: &PeerId, mut address: Multiaddr) -> Option<Multiaddr> {
         }
         address.pop();
     }
-    (!address.is_empty()).then_some(address)
+    // Nobody is his own relay.
+    (!address.is_empty() && relay_of(&address) != Some(*peer)).then_some(address)
 }
 
 fn tidy(addresses: impl Iterator<Item = Multiaddr>) -> Vec<Multiaddr> {
@@ -100,7 +110,7 @@ fn tidy(addresses: impl Iterator<Item = Multiaddr>) -> Vec<Multiaddr> {
             kept.push(address);
         }
     }
-    kept.sort_by_key(|address| !address.iter().any(|part| part == Protocol::QuicV1));
+    kept.sort_by_key(rank);
     kept.truncate(ADDRESSES_PER_PEER_MAX);
     kept
 }
@@ -192,6 +202,9 @@ mod tests {
         "/ip6/64:ff9b::10.0.0.1/tcp/4001",
     ];
 
+    /// A peer id, for relays.
+    const RELAY: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
     const NOWHERE: [&str; 30] = [
         "/ip4/0.0.0.0/tcp/4001",
         "/ip4/0.1.2.3/tcp/4001",
@@ -252,6 +265,46 @@ mod tests {
             check(AddressFilter::PublicOnly, address, false);
             check(AddressFilter::PrivateToo, address, false);
         }
+    }
+
+    #[test]
+    fn an_address_through_a_relay_is_as_good_as_that_of_the_relay() {
+        let through = |relay: &&str| format!("{relay}/p2p/{RELAY}/p2p-circuit");
+        for address in PUBLIC.iter().map(through) {
+            check(AddressFilter::PublicOnly, &address, true);
+        }
+        for address in PRIVATE.iter().map(through) {
+            check(AddressFilter::PublicOnly, &address, false);
+            check(AddressFilter::PrivateToo, &address, true);
+        }
+        for address in NOWHERE.iter().map(through) {
+            check(AddressFilter::PrivateToo, &address, false);
+        }
+        for circuit in [
+            format!("/p2p/{RELAY}/p2p-circuit"),
+            format!("/ip4/9.9.9.9/tcp/1/p2p/{RELAY}"),
+            format!("/ip4/9.9.9.9/tcp/1/p2p/{RELAY}/p2p/{RELAY}/p2p-circuit"),
+            format!("/ip4/9.9.9.9/tcp/1/p2p/{RELAY}/p2p-circuit/p2p/{RELAY}/p2p-circuit"),
+            format!("/ip4/9.9.9.9/tcp/1/p2p/{RELAY}/p2p-circuit/ip4/9.9.9.9/tcp/1"),
+        ] {
+            check(AddressFilter::PrivateToo, &circuit, false);
+        }
+    }
+
+    #[test]
+    fn an_address_through_a_relay_comes_last_and_names_its_peer_at_the_end_only() {
+        let acme = PeerId::random();
+        let relay: PeerId = RELAY.parse().expect("a peer id");
+        let circuit: Multiaddr =
+            format!("/ip4/9.9.9.9/udp/1/quic-v1/p2p/{RELAY}/p2p-circuit").parse().expect("one");
+        let direct: Multiaddr = "/ip4/9.9.9.9/tcp/4001".parse().expect("a multiaddr");
+        let named = circuit.clone().with(Protocol::P2p(acme));
+        let learnt = AddressFilter::PublicOnly.learnt(&acme, [named.clone(), direct.clone()]);
+        assert_eq!(learnt, [direct, circuit]);
+        assert!(AddressFilter::PublicOnly.learnt(&PeerId::random(), [named.clone()]).is_empty());
+        assert!(configured(&relay, [named.clone()]).is_empty(), "it is another's");
+        let own = named.replace(4, |_| Some(Protocol::P2p(relay))).expect("there is one");
+        assert!(configured(&relay, [own]).is_empty(), "nobody is his own relay");
     }
 
     #[test]

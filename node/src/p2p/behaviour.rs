@@ -8,9 +8,10 @@ use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::kad::{BucketInserts, Caching, Mode, StoreInserts};
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, identify,
-    kad, memory_connection_limits, noise, ping, quic, tcp, yamux,
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, allow_block_list, autonat, connection_limits,
+    dcutr, identify, kad, memory_connection_limits, noise, ping, quic, relay, tcp, yamux,
 };
 
 use super::address_filter::AddressFilter;
@@ -23,6 +24,8 @@ use super::limits::{
     INBOUND_CONNECTIONS_MAX, MEMORY_SHARE_MAX, PENDING_CONNECTIONS_MAX, QUIC_CONNECTION_BYTES_MAX,
     QUIC_STREAM_BYTES_MAX, QUIC_STREAMS_MAX, YAMUX_STREAMS_MAX,
 };
+use super::nat_gate::{NatGate, OverRate};
+use super::relaying::Relaying;
 use super::{StartError, lanes};
 
 /// The routing table's protocol: one network, never the public IPFS one.
@@ -39,11 +42,24 @@ pub(crate) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) dht: KadGate,
+    pub(crate) relay_client: relay::client::Behaviour,
+    relay: Toggle<relay::Behaviour>,
+    pub(crate) dcutr: NatGate<dcutr::Behaviour>,
+    /// Asks peers to dial back to us.
+    pub(crate) probe: NatGate<autonat::v2::client::Behaviour>,
+    /// Dials back to peers that ask.
+    pub(crate) dial_back: NatGate<autonat::v2::server::Behaviour>,
     pub(crate) lanes: lanes::Behaviour,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, filter: AddressFilter, instance: Instance) -> Self {
+    fn new(
+        key: &Keypair,
+        relay_client: relay::client::Behaviour,
+        filter: AddressFilter,
+        relaying: &Relaying,
+        instance: Instance,
+    ) -> Self {
         let local = key.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
@@ -65,6 +81,12 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             dht: KadGate::new(kademlia(local), filter),
+            relay_client,
+            relay: relaying.behaviour(local).into(),
+            dcutr: NatGate::new(dcutr::Behaviour::new(local), filter, OverRate::Fails),
+            // It dials nobody itself.
+            probe: NatGate::new(Default::default(), filter, OverRate::Fails),
+            dial_back: NatGate::new(Default::default(), filter, OverRate::IsForgotten),
             lanes: lanes::Behaviour::default(),
         }
     }
@@ -77,6 +99,7 @@ impl Behaviour {
 pub(crate) fn build_swarm(
     key: Keypair,
     filter: AddressFilter,
+    relaying: &Relaying,
 ) -> Result<Swarm<Behaviour>, StartError> {
     let instance = Instance::draw()?;
     let built = SwarmBuilder::with_existing_identity(key)
@@ -84,7 +107,10 @@ pub(crate) fn build_swarm(
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux_config)
         .map_err(|source| StartError::Transport { source: Box::new(source) })?
         .with_quic_config(quic_config)
-        .with_behaviour(|key| Behaviour::new(key, filter, instance));
+        // Through a relay too, both ends prove themselves and encrypt between them alone.
+        .with_relay_client(noise::Config::new, yamux_config)
+        .map_err(|source| StartError::Transport { source: Box::new(source) })?
+        .with_behaviour(|key, client| Behaviour::new(key, client, filter, relaying, instance));
     let builder = match built {
         Ok(builder) => builder,
         Err(never) => match never {},
@@ -132,7 +158,7 @@ fn kademlia(local: PeerId) -> kad::Behaviour<MemoryStore> {
     };
     let mut kad =
         kad::Behaviour::with_config(local, MemoryStore::with_config(local, store), config);
-    // No address is ever confirmed as external, so the automatic mode would store nothing.
+    // The automatic mode would store nothing until some address is proved; see `nat.rs`.
     kad.set_mode(Some(Mode::Server));
     kad
 }

@@ -1,5 +1,7 @@
-//! How many inbound connections one host or one network may hold: the library limits peers, but
-//! peer ids are free. Counts only; who is blocked is decided elsewhere.
+//! How many inbound connections one host, one network or one relay may bring: the library limits peers,
+//! but peer ids are free. Counts only; who is blocked is decided elsewhere.
+//!
+//! A connection through a relay has no host that this node sees, so it counts for the relay.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,19 +19,28 @@ use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
 
 use super::address_filter::AddressFilter;
-use super::limits::{INBOUND_PER_HOST_MAX, INBOUND_PER_NETWORK_MAX};
+use super::circuit::{is_circuit, relay_of};
+use super::limits::{INBOUND_PER_HOST_MAX, INBOUND_PER_NETWORK_MAX, INBOUND_PER_RELAY_MAX};
 
 /// Why an inbound connection was not taken.
 #[derive(Debug, Error)]
-#[error("too many connections from {0}")]
-pub(crate) struct TooMany(IpAddr);
+#[error("too many connections from one host, network or relay")]
+pub(crate) struct TooMany;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Host(IpAddr),
+    /// `None` for a relay whose connection here does not name it: one that has dialled us.
+    Relay(Option<PeerId>),
+}
 
 /// Inbound connections, handshakes included, by where they come from.
 #[derive(Debug)]
 pub(crate) struct InboundGate {
     filter: AddressFilter,
     // Bounded by the connection limits, which stand before this in the list.
-    connections: BTreeMap<ConnectionId, IpAddr>,
+    connections: BTreeMap<ConnectionId, From>,
 }
 
 impl InboundGate {
@@ -37,22 +48,35 @@ impl InboundGate {
         Self { filter, connections: BTreeMap::new() }
     }
 
-    fn enter(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), TooMany> {
+    fn enter(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), TooMany> {
+        let has_room = |count: usize, max: usize| if count < max { Ok(()) } else { Err(TooMany) };
+        if is_circuit(local) {
+            let from = From::Relay(relay_of(local));
+            has_room(self.count(|other| other == from), INBOUND_PER_RELAY_MAX)?;
+            self.connections.insert(connection, from);
+            return Ok(());
+        }
         let Some(ip) = ip(remote) else { return Ok(()) };
         // Many nodes may run on this machine, and a closed network may lie behind one router.
         if ip.is_loopback() || self.filter.is_own_network(ip) {
             return Ok(());
         }
         let from = host(ip);
-        let same_host = self.connections.values().filter(|other| **other == from).count();
         let network = network(from);
-        let same_network =
-            self.connections.values().filter(|other| self::network(**other) == network).count();
-        if same_host >= INBOUND_PER_HOST_MAX || same_network >= INBOUND_PER_NETWORK_MAX {
-            return Err(TooMany(from));
-        }
-        self.connections.insert(connection, from);
+        let is_of_network = |other| matches!(other, From::Host(ip) if self::network(ip) == network);
+        has_room(self.count(|other| other == From::Host(from)), INBOUND_PER_HOST_MAX)?;
+        has_room(self.count(is_of_network), INBOUND_PER_NETWORK_MAX)?;
+        self.connections.insert(connection, From::Host(from));
         Ok(())
+    }
+
+    fn count(&self, is_counted: impl Fn(From) -> bool) -> usize {
+        self.connections.values().filter(|other| is_counted(**other)).count()
     }
 }
 
@@ -91,10 +115,10 @@ impl NetworkBehaviour for InboundGate {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.enter(connection, remote).map_err(ConnectionDenied::new)
+        self.enter(connection, local, remote).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -142,7 +166,12 @@ impl NetworkBehaviour for InboundGate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::circuit::through;
     use super::*;
+
+    fn here() -> Multiaddr {
+        "/ip4/192.0.2.1/tcp/7400".parse().expect("a multiaddr")
+    }
 
     /// How many of 100 connections are taken, from the addresses that `remote` makes.
     fn taken(remote: impl Fn(usize) -> String) -> usize {
@@ -153,7 +182,7 @@ mod tests {
         let mut gate = InboundGate::new(filter);
         let enter = |number: &usize| {
             let remote = remote(*number).parse().expect("a multiaddr");
-            gate.enter(ConnectionId::new_unchecked(*number), &remote).is_ok()
+            gate.enter(ConnectionId::new_unchecked(*number), &here(), &remote).is_ok()
         };
         (0..100).filter(enter).count()
     }
@@ -184,13 +213,34 @@ mod tests {
     }
 
     #[test]
+    fn connections_through_a_relay_count_for_the_relay() {
+        // The relay may be on this machine: what it brings comes from anywhere.
+        let mut gate = InboundGate::new(AddressFilter::PrivateToo);
+        let mut taken = |begin: usize, local: &Multiaddr| {
+            let enter = |number: &usize| {
+                let remote = Multiaddr::empty().with(Protocol::P2p(PeerId::random()));
+                gate.enter(ConnectionId::new_unchecked(*number), local, &remote).is_ok()
+            };
+            (begin..begin + 100).filter(enter).count()
+        };
+        let plain: Multiaddr = "/ip4/127.0.0.1/tcp/7400".parse().expect("a multiaddr");
+        let locals = [0, 100].map(|begin| (begin, through(PeerId::random(), &plain)));
+        for (begin, local) in locals {
+            assert_eq!(taken(begin, &local), INBOUND_PER_RELAY_MAX);
+        }
+        let unnamed = plain.with(Protocol::P2pCircuit);
+        assert_eq!(taken(200, &unnamed), INBOUND_PER_RELAY_MAX);
+    }
+
+    #[test]
     fn who_leaves_makes_room() {
         let mut gate = InboundGate::new(AddressFilter::PublicOnly);
         let remote: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().expect("a multiaddr");
         for number in 0..INBOUND_PER_HOST_MAX {
-            gate.enter(ConnectionId::new_unchecked(number), &remote).expect("there is room");
+            let entered = gate.enter(ConnectionId::new_unchecked(number), &here(), &remote);
+            entered.expect("there is room");
         }
-        assert!(gate.enter(ConnectionId::new_unchecked(99), &remote).is_err());
+        assert!(gate.enter(ConnectionId::new_unchecked(99), &here(), &remote).is_err());
         gate.on_swarm_event(FromSwarm::ListenFailure(libp2p::swarm::ListenFailure {
             local_addr: &remote,
             send_back_addr: &remote,
@@ -198,6 +248,6 @@ mod tests {
             connection_id: ConnectionId::new_unchecked(0),
             peer_id: None,
         }));
-        assert!(gate.enter(ConnectionId::new_unchecked(99), &remote).is_ok());
+        assert!(gate.enter(ConnectionId::new_unchecked(99), &here(), &remote).is_ok());
     }
 }

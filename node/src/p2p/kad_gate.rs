@@ -46,6 +46,18 @@ impl KadGate {
         self.configured.insert(peer, addresses);
     }
 
+    /// Whether a person configured this peer.
+    pub(crate) fn is_configured(&self, peer: &PeerId) -> bool {
+        self.configured.contains_key(peer)
+    }
+
+    /// Whether this node keeps records for others and stands in their tables.
+    pub(crate) fn serve(&mut self, mode: kad::Mode) {
+        if self.kad.mode() != mode {
+            self.kad.set_mode(Some(mode));
+        }
+    }
+
     /// Takes the addresses that a peer claims for itself into the table, as far as allowed.
     pub(crate) fn add_learnt(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         for address in self.filter.learnt(&peer, addresses) {

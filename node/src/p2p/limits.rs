@@ -1,5 +1,6 @@
 //! Every bound of the peer link in one place, with its reason. No behaviour.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Commands waiting for the swarm task: a tick of the node asks for far fewer.
@@ -29,6 +30,9 @@ pub(crate) const INBOUND_CONNECTIONS_MAX: u32 = 256;
 pub(crate) const INBOUND_PER_HOST_MAX: usize = 8;
 /// Inbound connections of one network (an IPv4 /24 or an IPv6 /48), handshakes included.
 pub(crate) const INBOUND_PER_NETWORK_MAX: usize = 32;
+/// Inbound connections through one relay, handshakes included: as many nodes as may be relayed to one
+/// at a time, and a quarter of all places, so that strangers behind a relay keep nobody else out.
+pub(crate) const INBOUND_PER_RELAY_MAX: usize = 64;
 /// Established connections of one peer: one each way after a simultaneous dial, and as many that
 /// are just closing. At two, a new dial right after a close was refused.
 pub(crate) const CONNECTIONS_PER_PEER_MAX: u32 = 4;
@@ -38,10 +42,11 @@ pub(crate) const CONNECTIONS_MAX: u32 = 512;
 pub(crate) const MEMORY_SHARE_MAX: f64 = 0.8;
 
 /// Streams of one TCP connection. Yamux ends the whole connection, links and all, at one more
-/// than this, and Kademlia alone may hold 32 each way, so the limit must stay clear of 64.
-pub(crate) const YAMUX_STREAMS_MAX: usize = 128;
+/// than this. Kademlia alone may hold 32 each way, and every circuit through a relay is a stream of
+/// the connection to it, [`INBOUND_PER_RELAY_MAX`] and as many outward.
+pub(crate) const YAMUX_STREAMS_MAX: usize = 256;
 /// Streams of one QUIC connection that the peer may have open; opening more only waits.
-pub(crate) const QUIC_STREAMS_MAX: u32 = 64;
+pub(crate) const QUIC_STREAMS_MAX: u32 = 128;
 /// Unread bytes of one QUIC stream.
 pub(crate) const QUIC_STREAM_BYTES_MAX: u32 = 1_000_000;
 /// Unread bytes of one QUIC connection.
@@ -87,3 +92,45 @@ pub(crate) const DHT_REPLICATION: Duration = Duration::from_secs(60 * 60);
 pub(crate) const DHT_RECORD_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
 /// Time for one lookup or publication.
 pub(crate) const DHT_QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Relays of one node: more would only fill its list of addresses.
+pub(crate) const RELAYS_MAX: usize = 4;
+/// Beats between two attempts at a reservation, at most: a minute.
+pub(crate) const RESERVATION_BEATS_MAX: u64 = 12;
+/// Nodes for which this one may hold a reservation: each keeps a connection, a quarter of all.
+pub(crate) const RESERVATIONS_MAX: usize = 128;
+/// Reservations of one node. The library lets one more pass, for a connection that is dying.
+pub(crate) const RESERVATIONS_PER_PEER_MAX: usize = 1;
+/// A reservation ends with its connection. The library's own end of it, at which a renewal at the
+/// wrong moment would panic, is put beyond any process's life: ten years.
+pub(crate) const RESERVATION_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Circuits that this node carries: two streams and 16 KiB of buffers each.
+pub(crate) const CIRCUITS_MAX: usize = 512;
+/// Circuits that one node may open, those counted that lead to it: half of the streams of its
+/// connection. The library lets one more pass.
+pub(crate) const CIRCUITS_PER_PEER_MAX: usize = 63;
+/// A circuit ends after this. Its nodes open another, and try anew to reach each other directly.
+pub(crate) const CIRCUIT_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of one circuit, both ways together: a day at 6 Mbit/s. The library's own 128 KiB would cut
+/// off a link after a few messages.
+pub(crate) const CIRCUIT_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Circuits that one node may ask for at once; a node that starts asks for all of its peers.
+pub(crate) const CIRCUITS_AT_ONCE_OF_PEER: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// The same for one IP address, behind which several nodes may be.
+pub(crate) const CIRCUITS_AT_ONCE_OF_HOST: NonZeroU32 = NonZeroU32::new(256).unwrap();
+/// Reservations that one IP address may ask for at once.
+pub(crate) const RESERVATIONS_AT_ONCE_OF_HOST: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// After this, one more of each may be asked for.
+pub(crate) const RELAY_ALLOWANCE_EVERY: Duration = Duration::from_secs(10);
+
+/// Beats over which dials are counted that others cause: a minute.
+pub(crate) const CAUSED_DIALS_BEATS: u64 = 12;
+/// Dials that one peer may cause in that time: it has at most 8 addresses to be tried, or is punched
+/// to three times.
+pub(crate) const CAUSED_DIALS_PER_PEER_MAX: usize = 16;
+/// Dials that all peers together may cause in that time: one each second is no flood for anybody.
+pub(crate) const CAUSED_DIALS_MAX: usize = 60;
+/// Addresses of one such dial: what the library tells of itself when it punches a hole.
+pub(crate) const CAUSED_DIAL_ADDRESSES_MAX: usize = 20;
+/// Own addresses that others are asked to try.
+pub(crate) const CANDIDATES_MAX: usize = 16;

@@ -1,19 +1,27 @@
 //! The peer link: libp2p as the control plane, two framed lanes per peer as the data plane.
 //!
 //! Knows frames as cut bytes and records as keys and values; what they mean is the core's. The
-//! swarm dials, identifies, limits and answers lookups; frames never pass through it.
+//! swarm dials, identifies, limits, answers lookups and finds ways through NAT; frames never pass
+//! through it, but for those that it relays unread.
 
 mod address_filter;
 mod behaviour;
+mod circuit;
 mod dht;
 mod inbound_gate;
 mod instance;
 mod kad_gate;
 mod lanes;
 mod limits;
+mod nat;
+mod nat_gate;
+#[cfg(test)]
+mod nat_tests;
 mod peers;
 mod port_check;
 mod queue;
+mod relaying;
+mod reservations;
 mod session;
 mod swarm_task;
 #[cfg(test)]
@@ -33,12 +41,17 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 pub(crate) use address_filter::is_dialable;
+pub(crate) use circuit::{is_circuit, rank};
+pub(crate) use limits::RELAYS_MAX;
 
 use crate::chance::NoRandomness;
 use address_filter::AddressFilter;
 use behaviour::build_swarm;
 use limits::COMMANDS_MAX;
+use nat::{Nat, SharedFigures, lock};
+pub use nat::{NatFigures, Reach, Reachability};
 pub use queue::{LaneSenders, SendRefused};
+pub use relaying::{RelayFor, Relaying};
 use swarm_task::SwarmTask;
 
 /// Which of the addresses that others told about one peer would be dialled, in which order.
@@ -105,6 +118,10 @@ pub struct P2pConfig {
     pub announce: Vec<Multiaddr>,
     /// Whether loopback, private and link-local addresses learnt from others may be dialled.
     pub allow_private_addresses: bool,
+    /// Peers through which others reach us; where they are, [`Command::AddBootstrap`] says.
+    pub relays: Vec<PeerId>,
+    /// What this node does as a relay for others.
+    pub relaying: Relaying,
     /// Queue sizes and times.
     pub limits: P2pLimits,
 }
@@ -209,6 +226,15 @@ pub enum Command {
 pub enum P2pEvent {
     /// We listen on this address.
     ListenAddress(Multiaddr),
+    /// How this node is reached has changed.
+    Reach(Reach),
+    /// A relay refused a reservation, or lost it; it is asked again.
+    RelayFailed {
+        /// Which.
+        relay: PeerId,
+        /// Why, for the log.
+        why: String,
+    },
     /// Both lanes to this peer are open. There is at most one link per peer.
     LinkUp {
         /// A number never used before in this process.
@@ -217,6 +243,8 @@ pub enum P2pEvent {
         peer: PeerId,
         /// Whether we opened the lanes.
         dialer: bool,
+        /// Whether it goes through a relay.
+        relayed: bool,
         /// Where frames go.
         sender: LaneSenders,
     },
@@ -319,6 +347,7 @@ pub enum CommandRefused {
 pub struct P2p {
     commands: mpsc::Sender<Command>,
     local: PeerId,
+    figures: SharedFigures,
 }
 
 impl P2p {
@@ -326,6 +355,12 @@ impl P2p {
     #[must_use]
     pub fn local_peer(&self) -> PeerId {
         self.local
+    }
+
+    /// How this node is reached, and what it relays.
+    #[must_use]
+    pub fn nat(&self) -> NatFigures {
+        lock(&self.figures).clone()
     }
 
     /// Hands over a command. Never waits, so a caller that also reads the events cannot deadlock.
@@ -355,7 +390,7 @@ pub fn start(
     } else {
         AddressFilter::PublicOnly
     };
-    let mut swarm = build_swarm(config.transport_seed.keypair()?, filter)?;
+    let mut swarm = build_swarm(config.transport_seed.keypair()?, filter, &config.relaying)?;
     let failed = |address: &Multiaddr, source| {
         let address = address.clone();
         StartError::Listen { address, source }
@@ -370,13 +405,19 @@ pub fn start(
             error @ TransportError::MultiaddrNotSupported(_) => failed(address, Box::new(error)),
         })?;
     }
+    let figures = SharedFigures::default();
+    let mut nat = Nat::new(config, filter, Arc::clone(&figures));
     for address in &config.announce {
         swarm.add_external_address(address.clone());
+        nat.candidate(&mut swarm, address);
     }
+    let mode = nat.serves_the_table(config.relays.len());
+    swarm.behaviour_mut().dht.serve(mode);
     let local = *swarm.local_peer_id();
     let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
     let (events_out, events) = mpsc::channel(config.limits.events_max.max(1));
-    let task = SwarmTask::new(swarm, config.limits.clone(), validate, commands_in, events_out);
+    let limits = config.limits.clone();
+    let task = SwarmTask::new(swarm, nat, limits, validate, commands_in, events_out);
     tasks.spawn(task.run());
-    Ok((P2p { commands, local }, events))
+    Ok((P2p { commands, local, figures }, events))
 }

@@ -11,6 +11,11 @@
 //! another [`Instance`] on the new one. Then all connections to the instance before are closed; the
 //! side that would win holds the peer's pair until it knows which of the two it sees. No time limit
 //! decides, so a slow peer is never taken for a dead one.
+//!
+//! A connection through a relay is as good as none where there is a direct one. When one appears
+//! beside a link that is relayed, the side that opened that link opens a pair on it, so that only one
+//! does; once that is the link, relayed connections are closed. The library would keep them open for
+//! as long as it hopes to punch a hole, so those that carry nothing are closed after a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +34,7 @@ pub(crate) enum Effect<C, P> {
     /// Open both lanes on the connection.
     Open(PeerId, C),
     /// Run a session over the pair.
-    Start { link: u64, peer: PeerId, opener: Opener, pair: P },
+    Start { link: u64, peer: PeerId, opener: Opener, is_relayed: bool, pair: P },
     /// Tell the session to end; its end must be reported by [`Peers::ended`].
     End { link: u64, end: End },
     /// Close the connection.
@@ -54,9 +59,8 @@ pub(crate) struct Peers<C, P> {
 
 #[derive(Debug)]
 struct Peer<C, P> {
-    /// Those that may carry lanes, and which process of the peer answers there, once it has said
-    /// so; one that we are closing does not count any more.
-    connections: BTreeMap<C, Option<Instance>>,
+    /// Those that may carry lanes; one that we are closing does not count any more.
+    connections: BTreeMap<C, Connection>,
     /// A dial of ours is under way; there is never a second one.
     dialling: bool,
     /// The wish rests on a connection or dial that was there before, perhaps dying; if that comes
@@ -67,11 +71,19 @@ struct Peer<C, P> {
     link: Option<Link<C>>,
     /// Waits for the old link to go down.
     next: Option<Offer<C, P>>,
-    /// Opened by the peer while a pair of ours may win; kept until it is known whether both are
-    /// with one process of the peer.
+    /// Opened by the peer while another pair may win; kept until it is known whether both are with
+    /// one process of the peer.
     held: Option<Offer<C, P>>,
     /// The caller wants no link; it ends for good.
     closing: bool,
+}
+
+#[derive(Debug)]
+struct Connection {
+    /// Which process of the peer answers there, once it has said so.
+    instance: Option<Instance>,
+    is_relayed: bool,
+    since: u64,
 }
 
 #[derive(Debug)]
@@ -105,8 +117,36 @@ impl<C, P> Default for Peer<C, P> {
 }
 
 impl<C: Copy + Ord, P> Peer<C, P> {
-    fn newest_connection(&self) -> Option<C> {
-        self.connections.last_key_value().map(|(connection, _)| *connection)
+    /// The newest direct connection, or else the newest.
+    fn best_connection(&self) -> Option<C> {
+        let newest = || self.connections.last_key_value().map(|(connection, _)| *connection);
+        self.direct_connection().or_else(newest)
+    }
+
+    fn direct_connection(&self) -> Option<C> {
+        let direct = self.connections.iter().rfind(|(_, known)| !known.is_relayed);
+        direct.map(|(connection, _)| *connection)
+    }
+
+    fn is_relayed(&self, connection: C) -> bool {
+        self.connections.get(&connection).is_some_and(|known| known.is_relayed)
+    }
+
+    /// The direct connection to which our link through a relay is to move.
+    fn better_connection(&self) -> Option<C> {
+        let link = self.link.as_ref()?;
+        let is_busy =
+            self.closing || self.opening.is_some() || self.next.is_some() || self.held.is_some();
+        if is_busy || link.opener == Opener::Them || !self.is_relayed(link.connection) {
+            return None;
+        }
+        self.direct_connection()
+    }
+
+    fn is_used(&self, connection: C) -> bool {
+        let offers = [&self.next, &self.held].map(|o| o.as_ref().map(|offer| offer.connection));
+        let link = self.link.as_ref().map(|link| link.connection);
+        offers.into_iter().chain([link, self.opening]).any(|used| used == Some(connection))
     }
 
     /// The living connection of a pair of ours that both sides may have opened at once.
@@ -120,9 +160,24 @@ impl<C: Copy + Ord, P> Peer<C, P> {
             .filter(|connection| self.connections.contains_key(connection))
     }
 
+    /// The living connection that may well be newer than a pair that the peer opened on this one.
+    /// `is_lower` says that ours is the lower id. A pair on a relayed connection may have been
+    /// overtaken by the direct one that took its place.
+    fn opponent(&self, connection: C, is_lower: bool, beat: u64) -> Option<C> {
+        let next = self.next.as_ref().map(|next| next.connection);
+        let young = self.link.as_ref().filter(|link| beat < link.since + SETTLED_BEATS);
+        let direct = [next, young.map(|link| link.connection)]
+            .into_iter()
+            .flatten()
+            .find(|known| self.connections.get(known).is_some_and(|known| !known.is_relayed));
+        let direct = direct.filter(|_| self.is_relayed(connection));
+        direct.or_else(|| self.rival(beat).filter(|_| is_lower))
+    }
+
     /// Whether one process of the peer has certainly both connections.
     fn is_one_process(&self, one: C, other: C) -> bool {
-        let [one_is, other_is] = [one, other].map(|c| self.connections.get(&c).copied().flatten());
+        let [one_is, other_is] =
+            [one, other].map(|c| self.connections.get(&c).and_then(|known| known.instance));
         one == other || (one_is.is_some() && one_is == other_is)
     }
 }
@@ -148,11 +203,36 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     /// Time went on by one beat.
     pub(crate) fn beat(&mut self) {
         self.beat += 1;
-        for peer in self.peers.values_mut() {
+        for (id, peer) in &mut self.peers {
             // Our pair has settled, so the peer has long let go of its own.
-            if peer.held.is_some() && peer.rival(self.beat).is_none() {
+            let held = peer.held.as_ref().map(|held| held.connection);
+            let is_lower = self.local < *id;
+            if held.is_some_and(|held| peer.opponent(held, is_lower, self.beat).is_none()) {
                 peer.held = None;
             }
+            let is_idle = |connection: &C, known: &Connection| {
+                let is_old = known.since + SETTLED_BEATS <= self.beat;
+                known.is_relayed && is_old && !peer.is_used(*connection)
+            };
+            let idle =
+                peer.connections.iter().filter(|(connection, known)| is_idle(connection, known));
+            for connection in idle.map(|(connection, _)| *connection).collect::<Vec<C>>() {
+                peer.connections.remove(&connection);
+                self.effects.push(Effect::CloseConnection(connection));
+            }
+        }
+        for id in self.peers.keys().copied().collect::<Vec<PeerId>>() {
+            self.prefer_direct(id);
+            self.tidy(id);
+        }
+    }
+
+    /// Moves a link of ours from a relay to a direct connection, if there is one.
+    fn prefer_direct(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some(connection) = peer.better_connection() {
+            peer.opening = Some(connection);
+            self.effects.push(Effect::Open(id, connection));
         }
     }
 
@@ -173,7 +253,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
             return self.tidy(id);
         }
         self.wanted.insert(id);
-        match peer.newest_connection() {
+        match peer.best_connection() {
             Some(connection) => {
                 peer.may_dial = true;
                 peer.opening = Some(connection);
@@ -236,13 +316,15 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     }
 
     /// A connection is established, dialled by either side.
-    pub(crate) fn connected(&mut self, id: PeerId, connection: C) {
+    pub(crate) fn connected(&mut self, id: PeerId, connection: C, is_relayed: bool) {
         let peer = self.peers.entry(id).or_default();
-        peer.connections.insert(connection, None);
+        let known = Connection { instance: None, is_relayed, since: self.beat };
+        peer.connections.insert(connection, known);
         if peer.opening.is_none() && peer.link.is_none() && self.wanted.contains(&id) {
             peer.opening = Some(connection);
             self.effects.push(Effect::Open(id, connection));
         }
+        self.prefer_direct(id);
     }
 
     /// The peer has said which process of it answers on a connection. Who says so lives, so
@@ -250,8 +332,8 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     pub(crate) fn identified(&mut self, id: PeerId, connection: C, instance: Instance) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(known) = peer.connections.get_mut(&connection) else { return };
-        *known = Some(instance);
-        let is_dead = |other: &Option<Instance>| other.is_some_and(|other| other != instance);
+        known.instance = Some(instance);
+        let is_dead = |other: &Connection| other.instance.is_some_and(|other| other != instance);
         let dead = peer.connections.extract_if(.., |_, other| is_dead(other)).map(|(dead, _)| dead);
         for dead in dead.collect::<Vec<C>>() {
             self.effects.push(Effect::CloseConnection(dead));
@@ -294,6 +376,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
             peer.connections.remove(&connection);
             self.effects.push(Effect::CloseConnection(connection));
             self.not_opened(id, why);
+            self.prefer_direct(id);
         }
         self.tidy(id);
     }
@@ -308,7 +391,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         match opener {
             Opener::Us if peer.opening == Some(connection) => self.take(id, offer),
             Opener::Us => {}
-            Opener::Them if self.local < id && peer.rival(self.beat).is_some() => {
+            Opener::Them if peer.opponent(connection, self.local < id, self.beat).is_some() => {
                 peer.held = Some(offer);
                 self.judge_held(id);
             }
@@ -320,9 +403,9 @@ impl<C: Copy + Ord, P> Peers<C, P> {
     fn judge_held(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(held) = peer.held.take() else { return };
-        match peer.rival(self.beat) {
+        match peer.opponent(held.connection, self.local < id, self.beat) {
             None => self.take(id, held),
-            // The peer has our pair, or gets it now, and lets go of its own.
+            // The peer has that other pair, or gets it now, and lets go of this one.
             Some(rival) if peer.is_one_process(rival, held.connection) => {}
             Some(_) => peer.held = Some(held),
         }
@@ -336,11 +419,17 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         if offer.opener == Opener::Them {
             peer.held = None;
         }
+        let is_direct = !peer.is_relayed(offer.connection);
         peer.next = Some(offer);
         match &peer.link {
             None => self.start_next(id),
             Some(link) if peer.connections.contains_key(&link.connection) => {
-                let end = End::Now("the peer opened a newer link");
+                let is_better = is_direct && peer.is_relayed(link.connection);
+                let end = End::Now(if is_better {
+                    "a direct connection takes the place of the relayed one"
+                } else {
+                    "the peer opened a newer link"
+                });
                 self.effects.push(Effect::End { link: link.number, end });
             }
             // It was told to end when its connection was lost.
@@ -375,7 +464,14 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         let link = self.last_link;
         self.links.insert(link, id);
         peer.link = Some(Link { number: link, connection, opener, since: self.beat });
-        self.effects.push(Effect::Start { link, peer: id, opener, pair });
+        let is_relayed = peer.is_relayed(connection);
+        self.effects.push(Effect::Start { link, peer: id, opener, is_relayed, pair });
+        if !is_relayed {
+            let relayed = peer.connections.extract_if(.., |_, known| known.is_relayed);
+            self.effects.extend(relayed.map(|(relayed, _)| Effect::CloseConnection(relayed)));
+            peer.held.take_if(|held| !peer.connections.contains_key(&held.connection));
+        }
+        self.prefer_direct(id);
     }
 
     fn not_opened(&mut self, id: PeerId, why: &str) {
@@ -389,7 +485,7 @@ impl<C: Copy + Ord, P> Peers<C, P> {
         if peer.dialling || !self.wanted.contains(&id) {
             return;
         }
-        if let Some(connection) = peer.newest_connection() {
+        if let Some(connection) = peer.best_connection() {
             peer.opening = Some(connection);
             self.effects.push(Effect::Open(id, connection));
         } else if std::mem::take(&mut peer.may_dial) {

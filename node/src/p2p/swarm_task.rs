@@ -10,16 +10,18 @@ use std::sync::Arc;
 use futures::StreamExt;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, dcutr, identify, ping, relay};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::behaviour::{Behaviour, BehaviourEvent, KAD_PROTOCOL};
+use super::circuit::is_circuit;
 use super::dht::Dht;
 use super::instance::Instance;
 use super::lanes::{Happened, LanesEvent, Opener, Pair};
 use super::limits::{BEAT, OUTBOX_EVENTS_MAX};
+use super::nat::Nat;
 use super::peers::{Effect, Peers};
 use super::session::{End, Ended, Session};
 use super::{Command, P2pEvent, P2pLimits, Validate};
@@ -30,6 +32,7 @@ pub(crate) struct SwarmTask {
     swarm: Swarm<Behaviour>,
     peers: Peers<ConnectionId, Box<Pair>>,
     dht: Dht,
+    nat: Nat,
     limits: P2pLimits,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<P2pEvent>,
@@ -57,6 +60,7 @@ struct Running {
 impl SwarmTask {
     pub(crate) fn new(
         swarm: Swarm<Behaviour>,
+        nat: Nat,
         limits: P2pLimits,
         validate: Arc<Validate>,
         commands: mpsc::Receiver<Command>,
@@ -67,6 +71,7 @@ impl SwarmTask {
             swarm,
             peers: Peers::new(local),
             dht: Dht::new(local, validate),
+            nat,
             limits,
             commands,
             events,
@@ -104,15 +109,25 @@ impl SwarmTask {
                 _ = beat.tick() => {
                     self.peers.beat();
                     self.dht.beat();
+                    let failed = self.nat.beat(&mut self.swarm);
+                    self.report_if(failed);
                 }
                 () = events.closed() => return,
             }
             self.obey();
+            let news = self.nat.news(&mut self.swarm);
+            self.report_if(news);
         }
     }
 
     fn report(&mut self, event: P2pEvent) {
         self.outbox.push_back(Report { event, announced: None });
+    }
+
+    fn report_if(&mut self, event: Option<P2pEvent>) {
+        if let Some(event) = event {
+            self.report(event);
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -141,7 +156,8 @@ impl SwarmTask {
             Command::Lookup { key } => self.dht.look_up(&mut behaviour.dht.kad, key),
             Command::AddBootstrap { peer, addresses } => {
                 behaviour.dht.add_configured(peer, addresses);
-                None
+                let addresses = behaviour.dht.dialable(&peer, []);
+                self.nat.found(&mut self.swarm, peer, addresses)
             }
             Command::Bootstrap => {
                 if let Err(error) = behaviour.dht.kad.bootstrap() {
@@ -150,9 +166,7 @@ impl SwarmTask {
                 None
             }
         };
-        if let Some(answer) = answer {
-            self.report(answer);
-        }
+        self.report_if(answer);
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
@@ -164,7 +178,7 @@ impl SwarmTask {
                 if self.dials.remove(&connection_id).is_some() {
                     self.peers.dialled(peer_id);
                 }
-                self.peers.connected(peer_id, connection_id);
+                self.peers.connected(peer_id, connection_id, endpoint.is_relayed());
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 let cause = cause.map(|cause| chain(&cause));
@@ -179,11 +193,16 @@ impl SwarmTask {
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(error = chain(&error), "an inbound connection failed");
             }
-            SwarmEvent::NewListenAddr { address, .. } => {
+            // What a relay says of its own addresses is not asked for; see `reservations.rs`.
+            SwarmEvent::NewListenAddr { address, .. } if !is_circuit(&address) => {
+                self.nat.listens(&mut self.swarm, &address);
                 self.report(P2pEvent::ListenAddress(address));
             }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::warn!(?addresses, ?reason, "no longer listening");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                match self.nat.unlistened(listener_id, &reason) {
+                    Some(failed) => self.report(failed),
+                    None => tracing::warn!(?addresses, ?reason, "no longer listening"),
+                }
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener failed for a moment");
@@ -216,6 +235,9 @@ impl SwarmTask {
                     #[cfg(test)]
                     self.report(P2pEvent::Named);
                 }
+                if self.swarm.behaviour().dht.is_configured(&peer_id) {
+                    self.nat.observed(&mut self.swarm, &info.observed_addr);
+                }
                 // Only who serves our table belongs into it, under the addresses that it claims.
                 if info.protocols.contains(&KAD_PROTOCOL) {
                     self.swarm.behaviour_mut().dht.add_learnt(peer_id, info.listen_addrs);
@@ -226,7 +248,23 @@ impl SwarmTask {
                 tracing::debug!(peer = %alias(&peer), %error, "the peer does not answer pings");
                 self.swarm.close_connection(connection);
             }
-            BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) => {}
+            BehaviourEvent::RelayClient(relay::client::Event::ReservationReqAccepted {
+                relay_peer_id,
+                ..
+            }) => self.nat.reserved(relay_peer_id),
+            BehaviourEvent::Relay(event) => {
+                self.nat.relays(&event, |peer| self.swarm.is_connected(peer));
+            }
+            BehaviourEvent::Dcutr(dcutr::Event { remote_peer_id, result }) => {
+                self.nat.punched(&remote_peer_id, result.as_ref().err());
+            }
+            BehaviourEvent::Probe(probe) => {
+                self.nat.probed(&probe.tested_addr, probe.result.is_ok());
+            }
+            BehaviourEvent::Identify(_)
+            | BehaviourEvent::Ping(_)
+            | BehaviourEvent::RelayClient(_)
+            | BehaviourEvent::DialBack(_) => {}
             BehaviourEvent::Blocked(never)
             | BehaviourEvent::ConnectionLimits(never)
             | BehaviourEvent::MemoryLimits(never)
@@ -244,6 +282,7 @@ impl SwarmTask {
         };
         let Some(Running { link, peer, .. }) = self.running.remove(&id) else { return };
         tracing::info!(link, peer = %alias(&peer), why, "link down");
+        self.nat.link_down(link);
         self.report(P2pEvent::LinkDown { link, peer, why });
         self.peers.ended(link, spoils_connection);
     }
@@ -267,7 +306,9 @@ impl SwarmTask {
             Effect::Open(peer, connection) => {
                 self.swarm.behaviour_mut().lanes.open(peer, connection);
             }
-            Effect::Start { link, peer, opener, pair } => self.start(link, peer, opener, pair),
+            Effect::Start { link, peer, opener, is_relayed, pair } => {
+                self.start(link, peer, (opener, is_relayed), pair);
+            }
             Effect::End { link, end } => {
                 let session = self.running.values_mut().find(|session| session.link == link);
                 let tell = session.and_then(|session| session.end.take());
@@ -311,22 +352,29 @@ impl SwarmTask {
         }
     }
 
-    fn start(&mut self, link: u64, peer: PeerId, opener: Opener, pair: Box<Pair>) {
+    fn start(
+        &mut self,
+        link: u64,
+        peer: PeerId,
+        (opener, relayed): (Opener, bool),
+        pair: Box<Pair>,
+    ) {
         let dialer = opener == Opener::Us;
         self.addresses.remove(&peer);
-        tracing::info!(link, peer = %alias(&peer), dialer, "link up");
+        self.nat.link_up(link, relayed);
+        tracing::info!(link, peer = %alias(&peer), dialer, relayed, "link up");
         let (session, sender) = Session::new(link, peer, self.events.clone(), &self.limits);
         let (end, told) = oneshot::channel();
         let (announced, wait) = oneshot::channel();
         let id = self.sessions.spawn(session.run(pair, wait, told)).id();
         self.running.insert(id, Running { link, peer, end: Some(end) });
-        let event = P2pEvent::LinkUp { link, peer, dialer, sender };
+        let event = P2pEvent::LinkUp { link, peer, dialer, relayed, sender };
         self.outbox.push_back(Report { event, announced: Some(announced) });
     }
 }
 
 /// An error with all its sources, for the caller's log: the libraries' own texts leave them out.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -25,20 +25,20 @@ use super::behaviour::{Behaviour, BehaviourEvent, build_swarm};
 use super::lanes::{Happened, LanesEvent, Pair};
 use super::*;
 
-const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
-const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+pub(super) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(super) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(60), future).await.expect("the test hangs")
 }
 
 /// A running node and the link that it has.
-struct Node {
-    p2p: P2p,
+pub(super) struct Node {
+    pub(super) p2p: P2p,
     events: mpsc::Receiver<P2pEvent>,
-    addresses: Vec<Multiaddr>,
-    links: BTreeMap<u64, LaneSenders>,
-    _tasks: JoinSet<()>,
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) links: BTreeMap<u64, LaneSenders>,
+    tasks: JoinSet<()>,
 }
 
 impl Node {
@@ -50,31 +50,38 @@ impl Node {
         Self::start_as(P2pConfig { limits, ..config(listen) }, validate).await
     }
 
-    async fn start_as(config: P2pConfig, validate: Arc<Validate>) -> Self {
+    pub(super) async fn start_as(config: P2pConfig, validate: Arc<Validate>) -> Self {
         let mut tasks = JoinSet::new();
         let (p2p, events) = start(&config, &mut tasks, validate).expect("the node starts");
         assert_eq!(config.transport_seed.peer_id().expect("a key"), p2p.local_peer());
         let (addresses, links) = (Vec::new(), BTreeMap::new());
-        let mut node = Self { p2p, events, addresses, links, _tasks: tasks };
-        let address = node
-            .until(|event| match event {
-                P2pEvent::ListenAddress(address) => Some(address),
-                _ => None,
-            })
-            .await;
-        node.addresses.push(address);
+        let mut node = Self { p2p, events, addresses, links, tasks };
+        for _ in &config.listen {
+            let address = node
+                .until(|event| match event {
+                    P2pEvent::ListenAddress(address) => Some(address),
+                    _ => None,
+                })
+                .await;
+            node.addresses.push(address);
+        }
         node
     }
 
-    fn id(&self) -> PeerId {
+    /// The node is gone when this returns, with its sockets.
+    pub(super) async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    pub(super) fn id(&self) -> PeerId {
         self.p2p.local_peer()
     }
 
-    fn ask(&self, command: Command) {
+    pub(super) fn ask(&self, command: Command) {
         self.p2p.command(command).expect("the command is taken");
     }
 
-    fn dial(&self, other: &Self) {
+    pub(super) fn dial(&self, other: &Self) {
         self.ask(Command::Dial { peer: other.id(), addresses: other.addresses.clone() });
     }
 
@@ -97,7 +104,7 @@ impl Node {
         event
     }
 
-    async fn until<T>(&mut self, mut wanted: impl FnMut(P2pEvent) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&mut self, mut wanted: impl FnMut(P2pEvent) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(self.next().await) {
                 return found;
@@ -115,7 +122,7 @@ impl Node {
         .await
     }
 
-    async fn down(&mut self) -> String {
+    pub(super) async fn down(&mut self) -> String {
         self.until(|event| match event {
             P2pEvent::LinkDown { why, .. } => Some(why),
             _ => None,
@@ -123,7 +130,7 @@ impl Node {
         .await
     }
 
-    async fn dial_failed(&mut self) -> String {
+    pub(super) async fn dial_failed(&mut self) -> String {
         self.until(|event| match event {
             P2pEvent::DialFailed { why, .. } => Some(why),
             P2pEvent::LinkUp { .. } => panic!("the dial succeeded"),
@@ -132,7 +139,7 @@ impl Node {
         .await
     }
 
-    async fn frame(&mut self) -> (Lane, Frame) {
+    pub(super) async fn frame(&mut self) -> (Lane, Frame) {
         self.until(|event| match event {
             P2pEvent::Frame { lane, frame, .. } => Some((lane, frame)),
             _ => None,
@@ -140,7 +147,7 @@ impl Node {
         .await
     }
 
-    fn send(&self, lane: Lane, frame: Frame) -> Result<(), SendRefused> {
+    pub(super) fn send(&self, lane: Lane, frame: Frame) -> Result<(), SendRefused> {
         let (_, sender) = self.links.iter().next().expect("a link is up");
         sender.send(lane, frame)
     }
@@ -168,12 +175,14 @@ impl Node {
     }
 }
 
-fn config(listen: &str) -> P2pConfig {
+pub(super) fn config(listen: &str) -> P2pConfig {
     P2pConfig {
         transport_seed: TransportSeed::from_bytes(rand_seed()),
         listen: vec![listen.parse().expect("a multiaddr")],
         announce: Vec::new(),
         allow_private_addresses: true,
+        relays: Vec::new(),
+        relaying: Relaying::default(),
         limits: P2pLimits::default(),
     }
 }
@@ -184,12 +193,12 @@ fn rand_seed() -> [u8; 32] {
     seed
 }
 
-fn frame(text: &str, body: usize) -> Frame {
+pub(super) fn frame(text: &str, body: usize) -> Frame {
     Frame { header: Bytes::from(text.to_owned()), body: Bytes::from(vec![7; body]) }
 }
 
 /// Values `ok:<serial>` are valid under any key.
-fn judge(_: &[u8], value: &[u8], held: Option<&[u8]>) -> Validity {
+pub(super) fn judge(_: &[u8], value: &[u8], held: Option<&[u8]>) -> Validity {
     match (value.strip_prefix(b"ok:"), held) {
         (None, _) => Validity::Invalid,
         (Some(_), Some(held)) if held >= value => Validity::NotNewer,
@@ -467,7 +476,10 @@ struct RawPeer {
 impl RawPeer {
     fn new() -> Self {
         let key = TransportSeed::from_bytes(rand_seed()).keypair().expect("a key");
-        Self { swarm: build_swarm(key, AddressFilter::PrivateToo).expect("transports") }
+        Self {
+            swarm: build_swarm(key, AddressFilter::PrivateToo, &Relaying::default())
+                .expect("transports"),
+        }
     }
 
     async fn lanes_to(&mut self, node: &Node) -> Box<Pair> {

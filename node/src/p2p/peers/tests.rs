@@ -46,6 +46,11 @@ struct World {
     links: [usize; 2],
     /// Connections that carry nothing any more; one side may not know it yet.
     dead: BTreeSet<u32>,
+    /// Whether dials find a way through a relay only, and the connections that came of it.
+    is_behind_nat: bool,
+    relayed: BTreeSet<u32>,
+    /// The connection of each pair.
+    carried_by: BTreeMap<u32, u32>,
     dropped: Dropped,
     numbers: u32,
     random: u64,
@@ -65,6 +70,9 @@ impl World {
             up: [BTreeMap::new(), BTreeMap::new()],
             links: [0, 0],
             dead: BTreeSet::new(),
+            is_behind_nat: false,
+            relayed: BTreeSet::new(),
+            carried_by: BTreeMap::new(),
             dropped: Dropped::default(),
             numbers: 0,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -89,21 +97,37 @@ impl World {
         self.obey(side);
     }
 
+    fn connect(&mut self, is_relayed: bool) {
+        let connection = self.number();
+        if is_relayed {
+            self.relayed.insert(connection);
+        }
+        for end in [0, 1] {
+            self.on_the_way[end].push((connection, Happens::Connected(connection)));
+        }
+    }
+
+    fn beats(&mut self, beats: u64) {
+        for _ in 0..beats {
+            for side in [0, 1] {
+                self.nodes[side].beat();
+                self.obey(side);
+            }
+            self.run();
+        }
+    }
+
     fn obey(&mut self, side: usize) {
         for effect in self.nodes[side].take_effects() {
             match effect {
-                Effect::Dial(_) => {
-                    let connection = self.number();
-                    for end in [0, 1] {
-                        self.on_the_way[end].push((connection, Happens::Connected(connection)));
-                    }
-                }
+                Effect::Dial(_) => self.connect(self.is_behind_nat),
                 Effect::Open(_, connection) if self.dead.contains(&connection) => {
                     let failed = Happens::OpenFailed(connection);
                     self.on_the_way[side].push((connection, failed));
                 }
                 Effect::Open(_, connection) => {
                     let pair = self.number();
+                    self.carried_by.insert(pair, connection);
                     for (end, opener) in [(side, Opener::Us), (1 - side, Opener::Them)] {
                         let half = Half { side: end, pair, dropped: Rc::clone(&self.dropped) };
                         let opened = Happens::Opened(connection, opener, half);
@@ -180,7 +204,7 @@ impl World {
         match happens {
             Happens::Connected(connection) => {
                 node.dialled(other);
-                node.connected(other, connection);
+                node.connected(other, connection, self.relayed.contains(&connection));
                 if !self.dead.contains(&connection) {
                     let identified = Happens::Identified(connection, self.instances[1 - side]);
                     self.on_the_way[side].push((IDENTIFY + connection, identified));
@@ -299,6 +323,104 @@ fn a_peer_that_crashed_is_linked_again_before_its_old_connection_is_known_to_be_
     }
 }
 
+#[test]
+fn a_link_moves_from_a_relay_to_a_direct_connection_whatever_the_order() {
+    for seed in 0..6000 {
+        let mut world = World::new(seed);
+        world.is_behind_nat = true;
+        let one = world.pick(2);
+        world.want(one);
+        if seed % 3 == 0 {
+            world.want(1 - one);
+        }
+        for _ in 0..seed % 16 {
+            let side = world.pick(2);
+            if !world.on_the_way[side].is_empty() {
+                world.step(side);
+            }
+        }
+        // A hole was punched.
+        world.connect(false);
+        world.run();
+        world.beats(2 * SETTLED_BEATS);
+        let pair = world.pair_up(0).unwrap_or_else(|| panic!("seed {seed}: no link"));
+        assert_eq!(Some(pair), world.pair_up(1), "seed {seed}: different links");
+        let connection = world.carried_by[&pair];
+        assert!(!world.relayed.contains(&connection), "seed {seed}: still relayed");
+        assert_eq!(world.failed, 0, "seed {seed}");
+        for node in &world.nodes {
+            let left = node.peers.values().flat_map(|peer| peer.connections.values());
+            assert!(left.into_iter().all(|known| !known.is_relayed), "seed {seed}: kept");
+        }
+    }
+}
+
+#[test]
+fn a_link_stays_with_its_relay_while_there_is_nothing_better() {
+    for seed in 0..300 {
+        let mut world = World::new(seed);
+        world.is_behind_nat = true;
+        world.want(0);
+        world.want(1);
+        world.run();
+        let pair = world.pair_up(0);
+        world.beats(2 * SETTLED_BEATS);
+        assert!(pair.is_some() && world.pair_up(0) == pair && world.pair_up(1) == pair);
+        assert!(world.links[0] == 1 && world.links[1] <= 2, "seed {seed}: {:?}", world.links);
+    }
+}
+
+#[test]
+fn only_who_opened_the_relayed_link_moves_it() {
+    for opener in [Opener::Us, Opener::Them] {
+        let (mut acme, globex) = acme_wants_globex();
+        acme.connected(globex, 1, true);
+        acme.opened(globex, 1, opener, ());
+        let effects = acme.take_effects();
+        let is_relayed =
+            |effect: &Effect<u32, ()>| matches!(effect, Effect::Start { is_relayed: true, .. });
+        assert!(effects.iter().any(is_relayed), "{effects:?}");
+        acme.connected(globex, 2, false);
+        let moves = [Effect::Open(globex, 2)];
+        let moves = if opener == Opener::Us { &moves[..] } else { &[] };
+        assert_eq!(acme.take_effects(), moves);
+        acme.opened(globex, 2, opener, ());
+        let end = End::Now("a direct connection takes the place of the relayed one");
+        assert_eq!(acme.take_effects(), [Effect::End { link: 1, end }]);
+        acme.ended(1, false);
+        let start = Effect::Start { link: 2, peer: globex, opener, is_relayed: false, pair: () };
+        assert_eq!(acme.take_effects(), [start, Effect::CloseConnection(1)]);
+    }
+}
+
+#[test]
+fn a_relayed_link_outlives_a_direct_connection_without_lanes() {
+    let (mut acme, globex) = acme_wants_globex();
+    acme.connected(globex, 1, true);
+    acme.opened(globex, 1, Opener::Us, ());
+    acme.connected(globex, 2, false);
+    acme.take_effects();
+    acme.open_failed(globex, 2, "no lanes");
+    assert_eq!(acme.take_effects(), [Effect::CloseConnection(2)]);
+    acme.beat();
+    assert_eq!(acme.take_effects(), [], "there is nothing better");
+}
+
+#[test]
+fn a_relayed_connection_that_carries_nothing_is_closed_after_a_while() {
+    let mut acme = Peers::<u32, ()>::new(PeerId::random());
+    let [mallory, globex] = [PeerId::random(), PeerId::random()];
+    acme.connected(mallory, 1, true);
+    acme.connected(mallory, 2, false);
+    acme.connected(globex, 3, true);
+    acme.opened(globex, 3, Opener::Them, ());
+    acme.take_effects();
+    (1..SETTLED_BEATS).for_each(|_| acme.beat());
+    assert_eq!(acme.take_effects(), []);
+    acme.beat();
+    assert_eq!(acme.take_effects(), [Effect::CloseConnection(1)]);
+}
+
 /// Globex has the lower id, so acme always yields to what globex opens.
 fn acme_wants_globex() -> (Peers<u32, ()>, PeerId) {
     let mut ids = [PeerId::random(), PeerId::random()];
@@ -330,7 +452,7 @@ fn every_dial_is_answered_once() {
 fn a_connection_lost_while_opening_fails_the_dial() {
     let (mut acme, globex) = acme_wants_globex();
     acme.dialled(globex);
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
     acme.disconnected(globex, 1);
     assert_eq!(acme.take_effects(), [failed(globex, "the connection closed")]);
@@ -341,7 +463,7 @@ fn a_connection_lost_while_opening_fails_the_dial() {
 fn an_old_connection_that_dies_while_opening_is_replaced_by_a_dial() {
     let globex = PeerId::random();
     let mut acme = Peers::<u32, ()>::new(PeerId::random());
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     acme.want(globex);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
     acme.disconnected(globex, 1);
@@ -353,7 +475,7 @@ fn an_old_connection_that_dies_while_opening_is_replaced_by_a_dial() {
 #[test]
 fn a_dial_left_from_an_earlier_wish_does_not_answer_for_a_later_one() {
     let (mut acme, globex) = acme_wants_globex();
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     acme.opened(globex, 1, Opener::Them, ());
     acme.disconnected(globex, 1);
     acme.ended(1, false);
@@ -361,7 +483,7 @@ fn a_dial_left_from_an_earlier_wish_does_not_answer_for_a_later_one() {
     acme.want(globex);
     assert_eq!(acme.take_effects(), [], "the first dial is still under way");
     acme.dialled(globex);
-    acme.connected(globex, 2);
+    acme.connected(globex, 2, false);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 2)]);
     acme.disconnected(globex, 2);
     assert_eq!(acme.take_effects(), [Effect::Dial(globex)]);
@@ -372,9 +494,9 @@ fn a_dial_left_from_an_earlier_wish_does_not_answer_for_a_later_one() {
 #[test]
 fn a_second_connection_takes_over_from_one_that_dies() {
     let (mut acme, globex) = acme_wants_globex();
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     acme.dialled(globex);
-    acme.connected(globex, 2);
+    acme.connected(globex, 2, false);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
     acme.disconnected(globex, 1);
     assert_eq!(acme.take_effects(), [Effect::Open(globex, 2)]);
@@ -387,11 +509,11 @@ fn acme_holds_an_offer() -> (Peers<u32, u8>, PeerId) {
     ids.sort();
     let [acme, globex] = ids;
     let mut acme = Peers::new(acme);
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     acme.identified(globex, 1, Instance(7));
     acme.want(globex);
     acme.opened(globex, 1, Opener::Us, 1);
-    acme.connected(globex, 2);
+    acme.connected(globex, 2, false);
     acme.take_effects();
     acme.opened(globex, 2, Opener::Them, 2);
     assert_eq!(acme.take_effects(), []);
@@ -399,7 +521,7 @@ fn acme_holds_an_offer() -> (Peers<u32, u8>, PeerId) {
 }
 
 fn starts(link: u64, peer: PeerId, opener: Opener, pair: u8) -> [Effect<u32, u8>; 1] {
-    [Effect::Start { link, peer, opener, pair }]
+    [Effect::Start { link, peer, opener, is_relayed: false, pair }]
 }
 
 #[test]
@@ -432,11 +554,11 @@ fn the_newest_offer_of_a_peer_that_was_started_again_is_taken() {
 fn a_link_to_a_peer_that_was_started_again_ends_also_when_it_offers_none() {
     for opener in [Opener::Us, Opener::Them] {
         let (mut acme, globex) = acme_wants_globex();
-        acme.connected(globex, 1);
+        acme.connected(globex, 1, false);
         acme.opened(globex, 1, opener, ());
         acme.identified(globex, 1, Instance(7));
         (0..SETTLED_BEATS).for_each(|_| acme.beat());
-        acme.connected(globex, 2);
+        acme.connected(globex, 2, false);
         acme.take_effects();
         acme.identified(globex, 2, Instance(8));
         let end = End::Now("the peer was started again");
@@ -479,9 +601,9 @@ fn an_offer_waits_for_what_becomes_of_our_own_opening() {
         ids.sort();
         let [acme, globex] = ids;
         let mut acme = Peers::<u32, u8>::new(acme);
-        acme.connected(globex, 1);
+        acme.connected(globex, 1, false);
         acme.want(globex);
-        acme.connected(globex, 2);
+        acme.connected(globex, 2, false);
         acme.opened(globex, 2, Opener::Them, 2);
         assert_eq!(acme.take_effects(), [Effect::Open(globex, 1)]);
         (acme, globex)
@@ -512,7 +634,7 @@ fn an_offer_waits_for_what_becomes_of_our_own_opening() {
 fn a_peer_without_lanes_loses_its_connection() {
     let (mut acme, globex) = acme_wants_globex();
     acme.dialled(globex);
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     acme.take_effects();
     acme.open_failed(globex, 1, "no lanes");
     assert_eq!(acme.take_effects(), [Effect::CloseConnection(1), failed(globex, "no lanes")]);
@@ -522,7 +644,7 @@ fn a_peer_without_lanes_loses_its_connection() {
 fn closing_flushes_then_disconnects_and_refuses_dials_meanwhile() {
     let (mut acme, globex) = acme_wants_globex();
     acme.dialled(globex);
-    acme.connected(globex, 1);
+    acme.connected(globex, 1, false);
     acme.opened(globex, 1, Opener::Us, ());
     acme.take_effects();
     acme.close(globex);
