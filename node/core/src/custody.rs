@@ -27,6 +27,7 @@ use crate::{
     },
     settings::{CustodyTerms, Sabotage},
     space::Asker,
+    step::{Stage, Step},
 };
 
 impl Core {
@@ -281,6 +282,7 @@ impl Core {
             until_ms: Some(until_ms),
         };
         self.batch.for_peer.entry(*node).or_default().push(statement);
+        self.step(Step::of(Stage::Held, envelope.eid, Some(absent)));
         self.observe(Observed::Held);
         self.answer_peer(link, envelope, None, Vec::new());
         Ok(())

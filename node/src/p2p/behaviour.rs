@@ -43,7 +43,7 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, filter: AddressFilter, instance: Instance) -> Self {
+    fn new(key: &Keypair, filter: AddressFilter, announces: bool, instance: Instance) -> Self {
         let local = key.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
@@ -53,6 +53,8 @@ impl Behaviour {
             .with_max_established(Some(CONNECTIONS_MAX));
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.public())
             .with_agent_version(instance.to_agent())
+            // What is announced stands in place of where we listen, here as in the descriptor.
+            .with_hide_listen_addrs(announces)
             // Its cache would offer unfiltered addresses to every dial.
             .with_cache_size(0);
         Self {
@@ -70,13 +72,14 @@ impl Behaviour {
     }
 }
 
-/// The swarm, not yet listening.
+/// The swarm, not yet listening. Whether it `announces` addresses: then it tells no others.
 ///
 /// # Errors
 /// [`StartError::Transport`], [`StartError::Chance`].
 pub(crate) fn build_swarm(
     key: Keypair,
     filter: AddressFilter,
+    announces: bool,
 ) -> Result<Swarm<Behaviour>, StartError> {
     let instance = Instance::draw()?;
     let built = SwarmBuilder::with_existing_identity(key)
@@ -84,7 +87,7 @@ pub(crate) fn build_swarm(
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux_config)
         .map_err(|source| StartError::Transport { source: Box::new(source) })?
         .with_quic_config(quic_config)
-        .with_behaviour(|key| Behaviour::new(key, filter, instance));
+        .with_behaviour(|key| Behaviour::new(key, filter, announces, instance));
     let builder = match built {
         Ok(builder) => builder,
         Err(never) => match never {},
