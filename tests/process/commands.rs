@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    process::Stdio,
+    process::{Output, Stdio},
 };
 
 use crate::{
@@ -12,19 +12,25 @@ use crate::{
     server::{Server, text, until},
 };
 
+/// Runs a command whose output goes there.
+async fn into(args: &[&str], output: Stdio) -> Output {
+    let mut command = binary::command(args);
+    let running = command.stdout(output).stderr(Stdio::piped()).spawn().expect("running");
+    in_time("an end", running.wait_with_output()).await.expect("waiting")
+}
+
 #[test]
 fn help_that_cannot_be_written_is_no_success() {
     test(async |_| {
         for args in [vec!["--help"], vec!["send", "--help"], vec!["--version"]] {
             let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-            let mut command = binary::command(&args);
-            let said = command.stdout(full).stderr(Stdio::piped()).output().await.expect("running");
+            let said = into(&args, full.into()).await;
             assert_eq!(said.status.code(), Some(1), "{args:?}");
             assert!(String::from_utf8_lossy(&said.stderr).contains("writing to standard output"));
             // A pipe that nobody reads.
             let (reading, writing) = std::io::pipe().expect("a pipe");
             drop(reading);
-            let said = binary::command(&args).stdout(writing).output().await.expect("running");
+            let said = into(&args, writing.into()).await;
             assert_eq!(said.status.code(), Some(141), "{args:?}");
             let said = binary::run(&args).await;
             assert!(said.code == Some(0) && !said.out.contains('\u{1b}'), "{said:?}");
