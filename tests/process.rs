@@ -25,8 +25,12 @@ mod binary;
 mod canary;
 #[path = "process/chat.rs"]
 mod chat;
+#[path = "process/clocks.rs"]
+mod clocks;
 #[path = "process/cluster.rs"]
 mod cluster;
+#[path = "process/commands.rs"]
+mod commands;
 #[path = "process/configuration.rs"]
 mod configuration;
 #[path = "process/contacts.rs"]
@@ -49,19 +53,31 @@ mod hostile;
 mod inbox;
 #[path = "process/names.rs"]
 mod names;
+#[path = "process/namespaces.rs"]
+mod namespaces;
+#[path = "process/network.rs"]
+mod network;
 #[path = "process/person.rs"]
 mod person;
 #[path = "process/relay.rs"]
 mod relay;
+#[path = "process/programs.rs"]
+mod programs;
+#[path = "process/proxy.rs"]
+mod proxy;
 #[path = "process/restore.rs"]
 mod restore;
 #[path = "process/server.rs"]
 mod server;
+#[path = "process/starved.rs"]
+mod starved;
 #[path = "process/stop.rs"]
 mod stop;
 #[path = "process/terminal.rs"]
 mod terminal;
 #[path = "process/tls.rs"]
 mod tls;
+#[path = "process/tools.rs"]
+mod tools;
 #[path = "process/tty.rs"]
 mod tty;

@@ -53,6 +53,11 @@ pub(crate) fn help() -> String {
 pub(crate) enum Stopped {
     #[error("{url} did not answer in time: check the node, then run the same command again")]
     Unreachable { url: String },
+    #[error(
+        "{url} cannot be reached, so this is what was here already: check the node, then run the same \
+         command again"
+    )]
+    OnlyFromHere { url: String },
     #[error("{url}: {why}")]
     NotTrusted { url: String, why: &'static str },
     #[error("the node refused: {why}")]
@@ -91,7 +96,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
         Some(AskError::NotAllowed { .. }) | None => Code::Failed,
     };
     let code = match error.downcast_ref::<Stopped>() {
-        Some(Stopped::Unreachable { .. } | Stopped::NotTrusted { .. }) => Code::NotReached,
+        Some(
+            Stopped::Unreachable { .. } | Stopped::OnlyFromHere { .. } | Stopped::NotTrusted { .. },
+        ) => Code::NotReached,
         Some(
             Stopped::Refused { .. }
             | Stopped::NotListed

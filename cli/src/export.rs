@@ -1,9 +1,10 @@
 //! `tidings export`: writes what is proved about a message into a file for others.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use tidings_protocol::codec;
 use tidings_protocol::evidence::Evidence;
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// The file; by default the id of the message and `.evidence`.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     folder: HomeFolder,
     /// Print one line of JSON.
@@ -50,8 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.message
     );
     let out = args.out.clone().unwrap_or_else(|| format!("{}.evidence", args.message).into());
-    fs::write(&out, codec::encode(&evidence))
-        .with_context(|| format!("writing {}", out.display()))?;
+    write(&out, &codec::encode(&evidence), args.force)?;
     let nodes: Vec<String> = Roots::nodes(&evidence);
     let accounts: Vec<String> = Roots::accounts(&evidence);
     if args.json {
@@ -67,6 +70,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let file = quoted(&out.display().to_string());
     say!("  tidings verify {file}{}", node.chain(account).collect::<String>());
     Ok(())
+}
+
+fn write(out: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).create_new(!force);
+    let written = options.open(out).and_then(|mut file| file.write_all(bytes));
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
+        bail!("{} exists: name another file with --out, or replace it with --force", out.display());
+    }
+    written.with_context(|| format!("writing {}", out.display()))
 }
 
 /// A word for a shell, in quotes where it needs them.

@@ -14,6 +14,7 @@ use tidings_node::clock::Stopwatch;
 use tidings_protocol::id::MsgId;
 
 use crate::device::{self, next_effect};
+use crate::exit::Stopped;
 use crate::home::{HomeFolder, address};
 use crate::progress::{self, Progress};
 use crate::{show, style};
@@ -22,7 +23,8 @@ use crate::{show, style};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  tidings inbox --follow --json")]
+  tidings inbox --follow --json
+Exit code 3: the node cannot be reached; what was here already was shown.")]
 pub(crate) struct Args {
     /// Go on showing what comes, until Ctrl-C.
     #[arg(long)]
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let unread = show_what_is_here(&driver, args)?;
     show::block_on(async {
         let mut running = device::start(driver, &account, &trust)?;
-        let shown = fetch(&mut running, unread, args).await;
+        let shown = fetch(&mut running, unread, args, &account.url).await;
         device::end(running, shown).await
     })
 }
@@ -87,14 +89,19 @@ fn show_what_is_here(driver: &Driver, args: &Args) -> anyhow::Result<Vec<Message
 }
 
 /// Shows what the node has, as it comes, and lets the senders know of everything that was shown.
-async fn fetch(running: &mut Running, unread: Vec<MessageRef>, args: &Args) -> anyhow::Result<()> {
+async fn fetch(
+    running: &mut Running,
+    unread: Vec<MessageRef>,
+    args: &Args,
+    url: &str,
+) -> anyhow::Result<()> {
     let handle = running.handle();
     let nothing_was_here = unread.is_empty() && !args.all;
     for messages in unread.chunks(STEP) {
         displayed(&handle, messages.to_vec()).await?;
     }
     let linked = wait_for_link(running, args.timeout).await?;
-    if !linked {
+    if !linked && args.follow {
         style::note("the node cannot be reached; this is what is here already");
     }
     let heard = Rc::new(Cell::new(Stopwatch::start()));
@@ -104,7 +111,7 @@ async fn fetch(running: &mut Running, unread: Vec<MessageRef>, args: &Args) -> a
         return inflow.show_until(until_stopped).await;
     }
     if !linked {
-        return Ok(());
+        return Err(Stopped::OnlyFromHere { url: url.to_owned() }.into());
     }
     inflow.fetch().await?;
     if nothing_was_here && inflow.shown == 0 {

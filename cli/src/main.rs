@@ -78,7 +78,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        // Help and version are an output like any other.
+        Err(asked) if !asked.use_stderr() => {
+            out::text(asked.render().ansi());
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => wrong.exit(),
+    };
+    let done = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Init(args) => init::run(&args),

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use listenfd::ListenFd;
 use serde_json::json;
 use tidings_node::config::{self, Config};
-use tidings_node::start;
+use tidings_node::{event_log, start};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
@@ -19,8 +19,9 @@ use crate::{progress, show, style};
 /// Run a node until SIGTERM or Ctrl-C; then it says goodbye, commits and ends within 10 seconds.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   tidings node --data /var/lib/tidings
+  tidings node --data /var/lib/tidings --log-format json --log-events
 The log goes to standard error; TIDINGS_LOG=debug says more.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -31,16 +32,31 @@ pub(crate) struct Args {
     /// Once the node runs, print where it can be reached as one line of JSON; log in JSON too.
     #[arg(long)]
     json: bool,
+    /// How the log is written: text, or one JSON object a line. With --json it is json.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Log each step of each envelope too, its ids hashed under a key of the day.
+    #[arg(long)]
+    log_events: bool,
     /// End when standard input ends, as it does when the program that started this one is gone.
     #[arg(long, hide = true)]
     while_input: bool,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// A start that takes longer says what it is doing.
 const START_SHORT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    log(args.json);
+    log(args)?;
     let path = args.config.clone().unwrap_or_else(|| args.folder.data.join(config::FILE_NAME));
     let config = Config::read(&path)?;
     // Before there are threads: it takes its variables out of the environment.
@@ -112,17 +128,22 @@ fn announce(node: &start::Node, json: bool) {
 }
 
 /// Warnings of libraries, information of ours. The table of peers warns whenever it is alone.
-fn log(json: bool) {
-    let filter = EnvFilter::try_from_env("TIDINGS_LOG").unwrap_or_else(|_| {
+fn log(args: &Args) -> anyhow::Result<()> {
+    let mut filter = EnvFilter::try_from_env("TIDINGS_LOG").unwrap_or_else(|_| {
         EnvFilter::new("warn,tidings_node=info,tidings_core=info,libp2p_kad=error")
     });
+    if args.log_events {
+        let events = format!("{}=info", event_log::TARGET).parse();
+        filter = filter.add_directive(events.context("asking for the event log")?);
+    }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(style::is_log_coloured());
-    if json {
-        log.json().init();
-    } else {
-        log.init();
+    let default = if args.json { LogFormat::Json } else { LogFormat::Text };
+    match args.log_format.unwrap_or(default) {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.init(),
     }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde_json::Value;
 use tidings_node::clock;
 use tidings_node::config::{self, Config};
@@ -103,6 +104,16 @@ pub(crate) fn relative(at_ms: Option<u64>) -> String {
     if at <= now { format!("{} ago", span(now - at)) } else { format!("in {}", span(at - now)) }
 }
 
+/// A time in Unix ms for those who have to agree on it: the same text everywhere.
+pub(crate) fn utc(at_ms: u64) -> String {
+    let at = i64::try_from(at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    // Whoever signed it may have meant no time at all.
+    at.map_or_else(
+        || format!("Unix ms {at_ms}"),
+        |at| at.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
+    )
+}
+
 /// A span of time in its largest unit.
 fn span(ms: u64) -> String {
     let seconds = Duration::from_millis(ms).as_secs();
@@ -130,7 +141,14 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, plain, plain_lines};
+    use super::{escaped, plain, plain_lines, utc};
+
+    #[test]
+    fn a_time_is_the_same_text_everywhere() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00.000 UTC");
+        assert_eq!(utc(1_796_000_000_123), "2026-11-30 00:53:20.123 UTC");
+        assert_eq!(utc(u64::MAX), format!("Unix ms {}", u64::MAX));
+    }
 
     #[test]
     fn a_message_cannot_speak_to_the_terminal() {

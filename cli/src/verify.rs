@@ -128,7 +128,7 @@ fn as_text(finding: &Finding) -> String {
     let said = finding.statement.as_ref();
     let what = said.map_or_else(
         || "an unreadable statement".to_owned(),
-        |said| format!("{} at Unix ms {}", said.claim.name(), said.at_ms),
+        |said| format!("{} at {}", said.claim.name(), show::utc(said.at_ms)),
     );
     let line = match &finding.verdict {
         Ok(ProvedSigner::Node(node)) => {

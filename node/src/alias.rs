@@ -1,12 +1,12 @@
-//! What the log calls a peer: a hash of its id under a key of the day, which is in memory only. The lines
-//! of one day and one process belong together by it; nobody gets from it to a peer, nor from one day
-//! to the next. Names no device and no person: the log has no word for those.
+//! What the log calls a peer, and the event log an envelope, a node and a device: a hash of the id under a
+//! key of the day, which is in memory only. The lines of one day and one process belong together by it;
+//! nobody gets from it to an id, nor from one day to the next. The log has no word for a person.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use data_encoding::HEXLOWER;
-use tidings_protocol::id::hash;
+use tidings_protocol::id::{DeviceId, Eid, NodeId, hash};
 use zeroize::Zeroizing;
 
 use crate::chance::draw;
@@ -26,15 +26,15 @@ struct Day {
 impl Day {
     const NONE: Self = Self { number: 0, key: None };
 
-    /// The alias of an id at a time.
-    fn alias(&mut self, now_ms: u64, id: &[u8]) -> Alias {
+    /// The alias of an id at a time. What it is the id of is a part of it.
+    fn alias(&mut self, now_ms: u64, what: &str, id: &[u8]) -> Alias {
         let number = now_ms / DAY_MS;
         if self.number != number || self.key.is_none() {
             // Without randomness there is no key, and then no name either.
             *self = Self { number, key: draw().ok().map(Zeroizing::new) };
         }
         let Some(key) = &self.key else { return Alias("unnamed".to_owned()) };
-        let whole = hash("log alias", &[key.as_slice(), id]).0;
+        let whole = hash("log alias", &[key.as_slice(), what.as_bytes(), id]).0;
         Alias(HEXLOWER.encode(whole.get(..ALIAS_BYTES).unwrap_or_default()))
     }
 }
@@ -51,9 +51,28 @@ impl fmt::Display for Alias {
 
 /// Today's alias of a peer.
 pub(crate) fn alias(peer: &PeerId) -> Alias {
+    today("peer", &peer.to_bytes())
+}
+
+/// Today's alias of an envelope.
+pub(crate) fn of_envelope(eid: &Eid) -> Alias {
+    today("envelope", eid.as_bytes())
+}
+
+/// Today's alias of a node. It is not that of its process, which is a peer of libp2p.
+pub(crate) fn of_node(node: &NodeId) -> Alias {
+    today("node", node.as_bytes())
+}
+
+/// Today's alias of a device.
+pub(crate) fn of_device(device: &DeviceId) -> Alias {
+    today("device", device.as_bytes())
+}
+
+fn today(what: &str, id: &[u8]) -> Alias {
     static TODAY: Mutex<Day> = Mutex::new(Day::NONE);
     let mut today = TODAY.lock().unwrap_or_else(PoisonError::into_inner);
-    today.alias(clock::now_ms(), &peer.to_bytes())
+    today.alias(clock::now_ms(), what, id)
 }
 
 #[cfg(test)]
@@ -63,11 +82,12 @@ mod tests {
     #[test]
     fn an_alias_holds_for_a_day_and_for_one_process() {
         let (mut here, mut there) = (Day::NONE, Day::NONE);
-        let first = here.alias(5 * DAY_MS, b"globex");
-        assert_eq!(here.alias(6 * DAY_MS - 1, b"globex"), first);
-        assert_ne!(here.alias(6 * DAY_MS - 1, b"hub"), first);
-        assert_ne!(there.alias(5 * DAY_MS, b"globex"), first, "another process");
-        assert_ne!(here.alias(6 * DAY_MS, b"globex"), first, "another day");
+        let first = here.alias(5 * DAY_MS, "peer", b"globex");
+        assert_eq!(here.alias(6 * DAY_MS - 1, "peer", b"globex"), first);
+        assert_ne!(here.alias(6 * DAY_MS - 1, "peer", b"hub"), first);
+        assert_ne!(there.alias(5 * DAY_MS, "peer", b"globex"), first, "another process");
+        assert_ne!(here.alias(6 * DAY_MS, "peer", b"globex"), first, "another day");
+        assert_ne!(here.alias(6 * DAY_MS, "node", b"hub"), here.alias(6 * DAY_MS, "peer", b"hub"));
         assert_eq!(first.to_string().len(), 12);
     }
 }

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 mod delegation;
 mod disk;
+pub mod event_log;
 pub mod examine;
 mod failpoint;
 mod input;

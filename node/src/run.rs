@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{self, Stopwatch};
+use crate::event_log;
 use crate::failpoint::{self, Step};
 use crate::input::{Input, transport_bytes, weight};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
@@ -210,6 +211,7 @@ impl Loop {
                 }
             }
             Effect::Observed(observed) => self.metrics.observe(observed),
+            Effect::Step(step) => event_log::write(&step),
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::client_listener::{BoundedListener, Gate, TlsError, tls_acceptor};
 use crate::clock;
 use crate::config::{ClientsConfig, Config, StoreConfig};
 use crate::disk;
+use crate::event_log;
 use crate::failpoint::{self, Step};
 use crate::input::{Asker, Input, transport_bytes};
 use crate::keys::{self, KeyError, Keys};
@@ -395,6 +396,7 @@ fn settings(config: &Config, keys: &Keys) -> Settings {
     settings.device_rows_max = config.store.device_rows_max;
     settings.peer_rows_max = config.store.peer_rows_max;
     settings.disk_percent_max = config.store.disk_percent_max;
+    settings.tells_steps = event_log::is_wanted();
     settings.custody.clone_from(&config.custody);
     for (node, peer, address) in &config.peers.pinned {
         let transport =

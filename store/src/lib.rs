@@ -17,6 +17,8 @@ pub mod mem_disk;
 pub mod mem_store;
 mod opening;
 #[cfg(feature = "redb")]
+pub mod page_check;
+#[cfg(feature = "redb")]
 pub mod redb_copy;
 #[cfg(feature = "redb")]
 pub mod redb_file;
@@ -36,6 +38,8 @@ pub use fault_backend::{DiskFault, DiskImage, FaultBackend, FaultDisk};
 pub use lineage::{Boot, BootId, Lineage, Opening};
 pub use mem_disk::{Fault, Image, MemDisk};
 pub use mem_store::MemStore;
+#[cfg(feature = "redb")]
+pub use page_check::check_pages;
 #[cfg(feature = "redb")]
 pub use redb_copy::{LoadError, load_rows};
 #[cfg(feature = "redb")]

@@ -8,7 +8,7 @@ use std::thread;
 
 use tidings_store::{
     BootId, FileState, OpenError, Opening, RedbFile, RedbOptions, RedbStore, Row, Schema, Store,
-    StoreError, Table,
+    StoreError, Table, check_pages,
 };
 
 const INBOX: Table = Table::new("inbox");
@@ -202,14 +202,37 @@ fn with_the_check_a_flipped_bit_hides_no_row() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
         let path = folder.path().join(format!("{at}.redb"));
-        fs::write(&path, damaged).unwrap();
+        fs::write(&path, &damaged).unwrap();
+        // A look at the pages finds the same, and changes nothing.
+        let looked = check_pages(&path);
+        assert!(fs::read(&path).unwrap() == damaged, "at {at}");
         match use_all(&path, true) {
             Ok(rows) => assert!(rows == expected, "at {at}"),
-            Err(_) => refused += 1,
+            Err(_) => {
+                assert!(looked.is_err(), "at {at}");
+                refused += 1;
+            }
         }
         fs::remove_file(&path).unwrap();
     }
     assert!(refused > 10, "{refused}");
+}
+
+#[test]
+fn every_page_of_a_whole_file_passes_also_when_it_was_not_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    filled(&path).unwrap();
+    check_pages(&path).unwrap();
+    let mut store = open(&path).unwrap();
+    store.batch(&mut |txn| txn.put(INBOX, b"key", b"value")).unwrap();
+    assert!(matches!(check_pages(&path), Err(OpenError::Locked { .. })));
+    // As a machine that lost power leaves it.
+    let left = folder.path().join("left.redb");
+    fs::copy(&path, &left).unwrap();
+    let before = fs::read(&left).unwrap();
+    check_pages(&left).unwrap();
+    assert!(fs::read(&left).unwrap() == before, "it was changed");
 }
 
 #[test]

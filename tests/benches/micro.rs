@@ -270,7 +270,8 @@ impl Node {
                 | Effect::Lookup { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
-                | Effect::Observed(_) => None,
+                | Effect::Observed(_)
+                | Effect::Step(_) => None,
             })
             .collect()
     }

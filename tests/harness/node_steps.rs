@@ -258,6 +258,8 @@ impl World {
                 self.i34_counted(observed)?;
                 self.oracle.observed(observed);
             }
+            // Told only where the settings ask for it, and hashed by the shell.
+            Effect::Step(_) => {}
         }
         Ok(())
     }

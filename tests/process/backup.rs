@@ -15,24 +15,24 @@ use crate::{
     server::{Server, text, until},
 };
 
-const PASSPHRASE: &str = "correct horse battery";
+pub(crate) const PASSPHRASE: &str = "correct horse battery";
 
 /// A file with a passphrase that its user alone may read.
-fn passphrase_in(dir: &Path, name: &str, passphrase: &str) -> PathBuf {
+pub(crate) fn passphrase_in(dir: &Path, name: &str, passphrase: &str) -> PathBuf {
     let path = dir.join(name);
     fs::write(&path, format!("{passphrase}\n")).expect("writing a passphrase");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
     path
 }
 
-async fn backup(server: &Server, file: &Path, passphrase: &Path, more: &[&str]) -> Said {
+pub(crate) async fn backup(server: &Server, file: &Path, passphrase: &Path, more: &[&str]) -> Said {
     let mut args = vec!["backup", text(file), "--data", text(&server.folder)];
     args.extend(["--passphrase-file", text(passphrase), "--json"]);
     args.extend(more);
     binary::run(&args).await
 }
 
-async fn restore(file: &Path, to: &Path, passphrase: &Path) -> Said {
+pub(crate) async fn restore(file: &Path, to: &Path, passphrase: &Path) -> Said {
     let passphrase = text(passphrase);
     let args =
         ["restore", text(file), "--data", text(to), "--passphrase-file", passphrase, "--json"];
@@ -40,7 +40,7 @@ async fn restore(file: &Path, to: &Path, passphrase: &Path) -> Said {
 }
 
 #[track_caller]
-fn done(said: &Said) -> serde_json::Value {
+pub(crate) fn done(said: &Said) -> serde_json::Value {
     assert_eq!(said.code, Some(0), "{said:?}");
     serde_json::from_str(&said.out).expect("one line of JSON")
 }
@@ -135,10 +135,10 @@ fn what_is_no_whole_backup_is_refused_with_the_next_step_and_leaves_nothing_behi
         let mut bytes = whole.clone();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        // In this small one, the first piece is the only one.
+        // There is one piece and no more; the passphrase is told from damage all the same.
         for (bytes, word) in [
-            (bytes, "was changed"),
-            (whole[..whole.len() - 40].to_vec(), "was changed"),
+            (bytes, "changed on the way"),
+            (whole[..whole.len() - 40].to_vec(), "changed on the way"),
             (whole[..30].to_vec(), "this is no backup"),
             (b"something else".to_vec(), "this is no backup"),
         ] {

@@ -83,6 +83,33 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     command
 }
 
+/// The binary in a network namespace.
+pub(crate) fn command_in(namespace: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(path()).args(args);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    for name in SETTINGS {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The process may have so many files open, and no more: it cannot raise that itself.
+pub(crate) fn limit_files(command: &mut Command, most: u64) {
+    let shell = format!("ulimit -n {most} && exec \"$@\"");
+    let inner = command.as_std();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &shell, "sh"]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.stdin(Stdio::null()).kill_on_drop(true);
+    *command = limited;
+}
+
 /// Runs a command to its end.
 pub(crate) async fn run<S: AsRef<OsStr>>(args: &[S]) -> Said {
     let done = command(args).output().await.expect("running the binary");

@@ -28,7 +28,7 @@ const LABELS_OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 /// The series of a node: name → label → values.
 type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -134,7 +134,7 @@ fn complaints(expr: &str, series: &Series) -> Vec<String> {
 }
 
 /// Every text under the key `expr` or `query`, wherever it is.
-fn expressions(value: &Value, found: &mut Vec<String>) {
+pub(crate) fn expressions(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
@@ -175,6 +175,52 @@ fn rules_and_dashboard_name_what_a_node_really_has() {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         cluster.end().await;
     });
+}
+
+/// Where a panel is on the grid of 24 columns: x, y, w, h.
+fn place(panel: &Value) -> [u64; 4] {
+    ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a place on the grid"))
+}
+
+fn overlap([x, y, w, h]: [u64; 4], [u, v, q, r]: [u64; 4]) -> bool {
+    x < u + q && u < x + w && y < v + r && v < y + h
+}
+
+/// By Grafana's page on the JSON model of a dashboard. Grafana itself has not read it.
+#[test]
+fn the_dashboard_has_the_shape_that_grafana_documents() {
+    const KINDS: [&str; 8] =
+        ["bargauge", "barchart", "gauge", "heatmap", "row", "stat", "table", "timeseries"];
+    let board: Value = serde_json::from_str(&read("deploy/dashboard.json")).expect("JSON");
+    assert!(board["title"].is_string() && board["time"]["from"].is_string(), "{board}");
+    assert!(board["uid"].as_str().is_some_and(|uid| (1..=40).contains(&uid.len())));
+    assert!(board["schemaVersion"].as_u64().is_some_and(|version| version >= 36));
+    // What is imported gets its number there.
+    assert!(board["id"].is_null());
+    let variables = board["templating"]["list"].as_array().expect("variables");
+    for variable in variables {
+        let kind = variable["type"].as_str();
+        assert!(variable["name"].is_string() && matches!(kind, Some("datasource" | "query")));
+    }
+    let (mut ids, mut places) = (BTreeSet::new(), Vec::new());
+    for panel in board["panels"].as_array().expect("panels") {
+        assert!(panel["title"].is_string(), "{panel}");
+        assert!(ids.insert(panel["id"].as_u64().expect("a number")), "a number is there twice");
+        assert!(panel["type"].as_str().is_some_and(|kind| KINDS.contains(&kind)), "{panel}");
+        let here = place(panel);
+        assert!(here[0] + here[2] <= 24 && here[2] > 0 && here[3] > 0, "{panel}");
+        assert!(!places.iter().any(|other| overlap(*other, here)), "one lies on another: {panel}");
+        places.push(here);
+        let mut letters = BTreeSet::new();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            assert!(letters.insert(target["refId"].as_str().expect("a letter")), "{panel}");
+            assert!(target["expr"].is_string(), "{target}");
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{target}");
+        }
+        assert!(panel["type"] == "row" || !letters.is_empty(), "it asks nothing: {panel}");
+    }
+    assert!(ids.len() > 10, "only {} panels", ids.len());
+    assert!(overlap([0, 0, 4, 4], [3, 3, 4, 4]) && !overlap([0, 0, 4, 4], [4, 0, 4, 4]));
 }
 
 #[test]

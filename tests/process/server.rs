@@ -31,6 +31,11 @@ pub(crate) struct Server {
     pub(crate) env: Vec<(&'static str, String)>,
     /// The socket for devices, when it is not the node's own: as systemd holds one.
     pub(crate) held: Option<TcpListener>,
+    /// Where peers reach it, and the network namespace that it runs in, if it has one of its own.
+    pub(crate) host: &'static str,
+    pub(crate) namespace: Option<String>,
+    /// How many files the process may have open.
+    pub(crate) files_max: Option<u64>,
     child: Option<Child>,
 }
 
@@ -67,18 +72,29 @@ impl Server {
         let made = binary::json(&["init", text(&folder), "--json"]).await;
         let id = NodeId::parse(made["node"].as_str().expect("a node id")).expect("a node id");
         let ports = [free_port(), free_port(), free_port()];
-        let server = Self { name, id, folder, ports, env: Vec::new(), held: None, child: None };
+        let server = Self {
+            name,
+            id,
+            folder,
+            ports,
+            env: Vec::new(),
+            held: None,
+            host: "127.0.0.1",
+            namespace: None,
+            files_max: None,
+            child: None,
+        };
         server.configure(bootstrap, extra);
         server
     }
 
     /// Writes the configuration.
     pub(crate) fn configure(&self, bootstrap: Option<&str>, extra: &str) {
-        let [peers, clients, admin] = self.ports;
+        let ([peers, clients, admin], host) = (self.ports, self.host);
         let known = bootstrap.map(|address| format!("\"{address}\"")).unwrap_or_default();
         let config = format!(
             "data = \".\"\n\
-             listen_peers = [\"/ip4/127.0.0.1/udp/{peers}/quic-v1\", \"/ip4/127.0.0.1/tcp/{peers}\"]\n\
+             listen_peers = [\"/ip4/{host}/udp/{peers}/quic-v1\", \"/ip4/{host}/tcp/{peers}\"]\n\
              listen_clients = \"127.0.0.1:{clients}\"\n\
              listen_admin = \"127.0.0.1:{admin}\"\n\
              bootstrap = [{known}]\n\
@@ -109,10 +125,14 @@ impl Server {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log());
         let args = ["node", "--json", "--data", text(&self.folder)];
-        let mut command = match &self.held {
-            None => binary::command(&args),
-            Some(held) => binary::command_with_socket(&args, held),
+        let mut command = match (&self.held, &self.namespace) {
+            (None, None) => binary::command(&args),
+            (Some(held), _) => binary::command_with_socket(&args, held),
+            (None, Some(namespace)) => binary::command_in(namespace, &args),
         };
+        if let Some(most) = self.files_max {
+            binary::limit_files(&mut command, most);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(failpoint) = failpoint {
             command.env("TIDINGS_FAILPOINT", failpoint);

@@ -1,7 +1,10 @@
 //! Devices over TLS: with the authority of the own organisation, and with certificates that a device
 //! must not accept. Then nothing is said to the node, and the person hears what to do.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
@@ -32,13 +35,25 @@ impl Authority {
 
     /// Gives a node a certificate for a host, good until the end of a year.
     pub(crate) fn certify(&self, server: &Server, host: &str, last_year: i32) {
+        self.certify_at(&server.folder, host, last_year);
+    }
+
+    /// Puts a certificate for a host into a folder, and its own beside it; gives the path of that one.
+    pub(crate) fn certify_in(&self, dir: &Path, host: &str) -> PathBuf {
+        self.certify_at(dir, host, 2999);
+        let ca = dir.join("ca.pem");
+        fs::write(&ca, self.certificate.pem()).expect("writing");
+        ca
+    }
+
+    fn certify_at(&self, dir: &Path, host: &str, last_year: i32) {
         let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, host);
         params.not_after = rcgen::date_time_ymd(last_year, 12, 31);
         let key = KeyPair::generate().expect("a key");
         let signed = params.signed_by(&key, &self.certificate, &self.key).expect("a certificate");
-        fs::write(server.folder.join("cert.pem"), signed.pem()).expect("writing");
-        fs::write(server.folder.join("key.pem"), key.serialize_pem()).expect("writing");
+        fs::write(dir.join("cert.pem"), signed.pem()).expect("writing");
+        fs::write(dir.join("key.pem"), key.serialize_pem()).expect("writing");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `tidings backup`: one consistent snapshot of a node, sealed with a passphrase, and read back before
 //! it counts. `restore.rs` is the way back.
 
+mod beside;
 pub(crate) mod contents;
 pub(crate) mod passphrase;
 pub(crate) mod sealed;
@@ -55,7 +56,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(!is_there, "{} exists: name another file, no backup is replaced", args.file.display());
     let files = contents::read_files(folder, &config.data, args.with_root_key)?;
     let passphrase = args.passphrase.for_new()?;
-    let new = beside(&args.file);
+    beside::sweep(&args.file).with_context(|| looking(&args.file))?;
+    let new = beside::fresh(&args.file)?;
     let made = make(args, &config.data, node, &files, &passphrase, &new);
     if made.is_err() {
         // The error that matters is the first one.
@@ -95,7 +97,8 @@ fn make(
     new: &Path,
 ) -> anyhow::Result<Made> {
     let writing = Progress::uncounted("writing the backup");
-    let (giver, written) = write(data, node, files, passphrase, new)
+    // Held, and with it its lock, until it has its name.
+    let (giver, written, held) = write(data, node, files, passphrase, new)
         .with_context(|| format!("writing {}", new.display()))?;
     drop(writing);
     let reading = Progress::uncounted("reading it back");
@@ -108,9 +111,9 @@ fn make(
         new.display()
     );
     let bytes = fs::metadata(new).with_context(|| looking(new))?.len();
-    fs::rename(new, &args.file).with_context(|| format!("naming {}", args.file.display()))?;
-    let parent = args.file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let synced = File::open(parent.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+    beside::name(new, &args.file)?;
+    drop(held);
+    let synced = File::open(beside::folder(&args.file)).and_then(|folder| folder.sync_all());
     if let Err(error) = synced {
         // Some network file systems have no such thing; the bytes are synced.
         style::error(&anyhow::Error::new(error).context("syncing the folder of the backup"));
@@ -124,12 +127,10 @@ fn write(
     files: &[SmallFile],
     passphrase: &Passphrase,
     new: &Path,
-) -> anyhow::Result<(Giver, Seen)> {
-    // What a backup left that was killed.
-    if new.exists() {
-        fs::remove_file(new)?;
-    }
+) -> anyhow::Result<(Giver, Seen, File)> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    // Nobody else takes it for what a killed one left, as long as it is open here.
+    file.lock()?;
     let mut sealed = SealedWriter::begin(BufWriter::new(file), passphrase)?;
     contents::begin(&mut sealed, node, clock::now_ms(), files)?;
     let mut rows = Rows::begin(sealed)?;
@@ -137,7 +138,7 @@ fn write(
     let (sealed, seen) = rows.end()?;
     let file = sealed.end()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     file.sync_all()?;
-    Ok((giver, seen))
+    Ok((giver, seen, file))
 }
 
 fn verify(
@@ -186,12 +187,6 @@ pub(crate) fn at_end(sealed: &mut dyn std::io::Read) -> anyhow::Result<()> {
         Ok(_) => bail!("something follows the rows: this backup was made by a newer program"),
         Err(error) => Err(tell(StreamError::Read(error))),
     }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    PathBuf::from(new)
 }
 
 fn looking(path: &Path) -> String {

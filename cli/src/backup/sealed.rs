@@ -6,6 +6,7 @@
 //! memory in KiB, passes, lanes of Argon2id    4 bytes each, big-endian
 //! salt                                        16 bytes
 //! nonce prefix of STREAM                      19 bytes
+//! a piece of no bytes: its tag of 16 bytes, by which a wrong passphrase is told from damage
 //! pieces of 65,536 bytes, the last one shorter, each with a tag of 16 bytes
 //! ```
 //!
@@ -113,13 +114,14 @@ impl Pieces {
             self.stream.decrypt(self.next, is_last, payload).ok()
         };
         let Some(piece) = open(is_last) else {
-            let at = HEADER_BYTES as u64 + u64::from(self.next) * (PIECE_BYTES + TAG_BYTES) as u64;
-            let why = if is_last && open(false).is_some() {
-                OpenError::CutOff
-            } else if self.next == 0 {
+            let before = (HEADER_BYTES + TAG_BYTES) as u64;
+            let why = if self.next == 0 {
                 OpenError::Passphrase
+            } else if is_last && open(false).is_some() {
+                OpenError::CutOff
             } else {
-                OpenError::Changed { at }
+                let pieces = u64::from(self.next) - 1;
+                OpenError::Changed { at: before + pieces * (PIECE_BYTES + TAG_BYTES) as u64 }
             };
             return Err(io::Error::new(ErrorKind::InvalidData, why));
         };
@@ -169,8 +171,9 @@ impl<W: Write> SealedWriter<W> {
         let cost = [cost.memory_kib, cost.passes, cost.lanes].map(u32::to_be_bytes).concat();
         let header = [MAGIC, cost.as_slice(), &salt, &nonce].concat();
         let header = header.try_into().map_err(|_| OpenError::NoBackup)?;
-        let pieces = Pieces::of(header, passphrase)?;
+        let mut pieces = Pieces::of(header, passphrase)?;
         to.write_all(&header)?;
+        to.write_all(&pieces.seal(&[], false)?)?;
         Ok(Self { to, pieces, waiting: Zeroizing::new(Vec::with_capacity(PIECE_BYTES)) })
     }
 
@@ -216,15 +219,14 @@ pub(crate) struct SealedReader<R> {
 
 impl<R: Read> SealedReader<R> {
     pub(crate) fn begin(mut from: R, passphrase: &Passphrase) -> Result<Self, BeginError> {
-        let mut header = [0; HEADER_BYTES];
-        from.read_exact(&mut header).map_err(|error| {
-            if error.kind() == ErrorKind::UnexpectedEof {
-                OpenError::NoBackup.into()
-            } else {
-                BeginError::File(error)
-            }
+        let (mut header, mut tag) = ([0; HEADER_BYTES], [0; TAG_BYTES]);
+        read_all(&mut from, &mut header, OpenError::NoBackup)?;
+        read_all(&mut from, &mut tag, OpenError::CutOff)?;
+        let mut pieces = Pieces::of(header, passphrase)?;
+        pieces.open(&tag, false).map_err(|error| match why(&error) {
+            Some(why) => BeginError::Open(why),
+            None => BeginError::File(error),
         })?;
-        let pieces = Pieces::of(header, passphrase)?;
         let piece = Zeroizing::default();
         Ok(Self { from, pieces, ahead: Vec::new(), piece, given: 0, is_over: false })
     }
@@ -251,6 +253,16 @@ impl<R: Read> Read for SealedReader<R> {
         self.given += count;
         Ok(count)
     }
+}
+
+fn read_all(from: &mut impl Read, into: &mut [u8], short: OpenError) -> Result<(), BeginError> {
+    from.read_exact(into).map_err(|error| {
+        if error.kind() == ErrorKind::UnexpectedEof {
+            short.into()
+        } else {
+            BeginError::File(error)
+        }
+    })
 }
 
 /// What is wrong with a backup, if it was a backup that could not be read.
@@ -294,7 +306,8 @@ mod tests {
         for len in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES] {
             let sealed = seal(&pattern(len));
             let pieces = len.div_ceil(PIECE_BYTES).max(1);
-            assert_eq!(sealed.len(), HEADER_BYTES + len + pieces * TAG_BYTES, "{len}");
+            let tags = (pieces + 1) * TAG_BYTES;
+            assert_eq!(sealed.len(), HEADER_BYTES + len + tags, "{len}");
             assert_eq!(open(&sealed, "correct").unwrap(), pattern(len), "{len}");
         }
     }
@@ -303,6 +316,12 @@ mod tests {
     fn another_passphrase_is_told_apart_from_damage() {
         let sealed = seal(&pattern(2 * PIECE_BYTES));
         assert_eq!(open(&sealed, "wrong"), Err(OpenError::Passphrase));
+        // Also where there is one piece and no more.
+        let mut small = seal(b"a few rows");
+        assert_eq!(open(&small, "wrong"), Err(OpenError::Passphrase));
+        let first = HEADER_BYTES + TAG_BYTES;
+        small[first + 3] ^= 1;
+        assert_eq!(open(&small, "correct"), Err(OpenError::Changed { at: first as u64 }));
         assert_eq!(open(b"PK\x03\x04", "correct"), Err(OpenError::NoBackup));
         assert_eq!(open(&[7; 200], "correct"), Err(OpenError::NoBackup));
     }
@@ -310,7 +329,8 @@ mod tests {
     #[test]
     fn every_change_and_every_cut_is_found() {
         let sealed = seal(&pattern(2 * PIECE_BYTES + 10));
-        let second = HEADER_BYTES + PIECE_BYTES + TAG_BYTES;
+        let first = HEADER_BYTES + TAG_BYTES;
+        let second = first + PIECE_BYTES + TAG_BYTES;
         let mut changed = sealed.clone();
         changed[second + 5] ^= 1;
         assert_eq!(open(&changed, "correct"), Err(OpenError::Changed { at: second as u64 }));
@@ -320,15 +340,15 @@ mod tests {
             assert!(open(&changed, "correct").is_err(), "byte {at}");
         }
         // Whole pieces, parts of pieces, and all of them.
-        for len in [second, second + PIECE_BYTES + TAG_BYTES] {
+        for len in [HEADER_BYTES + 3, second, second + PIECE_BYTES + TAG_BYTES] {
             assert_eq!(open(&sealed[..len], "correct"), Err(OpenError::CutOff), "{len}");
         }
-        for len in [0, HEADER_BYTES, HEADER_BYTES + 20, second + 3, sealed.len() - 1] {
+        for len in [0, HEADER_BYTES, first, first + 20, second + 3, sealed.len() - 1] {
             assert!(open(&sealed[..len], "correct").is_err(), "{len}");
         }
         // Pieces in another order, and something behind the last one.
         let piece = PIECE_BYTES + TAG_BYTES;
-        let (head, pieces) = sealed.split_at(HEADER_BYTES);
+        let (head, pieces) = sealed.split_at(first);
         let swapped = [head, &pieces[piece..2 * piece], &pieces[..piece], &pieces[2 * piece..]];
         assert!(open(&swapped.concat(), "correct").is_err());
         assert!(open(&[sealed.as_slice(), b"more"].concat(), "correct").is_err());

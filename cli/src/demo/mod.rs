@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::show;
+use crate::{out, show};
 
 /// Watch messages travel between two nodes, wait, arrive, and come back as signed ticks.
 #[derive(clap::Args)]
@@ -52,7 +52,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Some(dir) = &args.dir else {
         let fresh = tempfile::Builder::new().prefix("tidings-demo-").tempdir();
         let fresh = fresh.context("making a folder for the demo: name one with --dir")?;
+        let leaving = (!args.keep).then(|| out::Leaving::remove(fresh.path()));
         let told = show::block_on(tell(fresh.path(), args));
+        drop(leaving);
         if told.is_err() || args.keep {
             // What was left behind is what one looks at when something was not as told.
             say!("everything is in {}", fresh.keep().display());

@@ -18,7 +18,7 @@ use tidings_node::keys::STORE_FILE;
 use tidings_protocol::codec;
 use tidings_protocol::descriptor::Descriptor;
 use tidings_protocol::outline;
-use tidings_store::{OpenError, RedbFile, StoreError};
+use tidings_store::{OpenError, RedbFile, StoreError, check_pages};
 
 use super::machine::Witness;
 use super::report::Report;
@@ -239,6 +239,13 @@ fn store(report: &mut Report, path: &Path) -> Vec<Witness> {
         report.ok("store", "there is none yet: the first start makes it");
         return Vec::new();
     }
+    if let Err(error @ (OpenError::Damaged { .. } | OpenError::NotAStore { .. })) =
+        check_pages(path)
+    {
+        let next = "check the disk, and put node.redb back from a backup; the peers notice that";
+        report.failed("store", format!("{:#}", anyhow::Error::new(error)), next);
+        return Vec::new();
+    }
     let file = match RedbFile::open(path) {
         Ok(file) => file,
         Err(error @ OpenError::NeedsRepair { .. }) => {
@@ -300,7 +307,8 @@ fn read(file: &RedbFile) -> Result<Looked, StoreError> {
     }
     let waiting: u64 = tables.iter().filter(|table| table.name == "outbox").map(|t| t.rows).sum();
     let found = format!(
-        "version {}, commit {}; {rows} rows were read, {waiting} envelopes wait for peers",
+        "version {}, commit {}; every page is whole, {rows} rows were read, {waiting} envelopes wait \
+         for peers",
         state.version, state.commit
     );
     Ok(Ok((found, witnesses)))

@@ -12,6 +12,7 @@ use crate::{
     effect::{AdminReply, DeadLetter, Observed},
     event::DeadPick,
     schema::{self, DEAD_LETTERS, DeadLetterRow, OUT, OutRow, peer_key},
+    step::{Stage, Why},
 };
 
 /// Dead letters listed at once.
@@ -88,6 +89,7 @@ impl Core {
             let Some(DeadLetterRow { eid, .. }) = row else { continue };
             if let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? {
                 self.fail_out(&eid, &row, Reason::Dropped, txn)?;
+                self.step_out(Stage::Failed, eid, &row, None, Some(Why::Reason(Reason::Dropped)));
                 self.observe(Observed::Failed);
             }
         }

@@ -26,6 +26,7 @@ use crate::{
     },
     settings::{CustodyTerms, Sabotage},
     space::Asker,
+    step::{Stage, Step},
 };
 
 impl Core {
@@ -311,6 +312,7 @@ impl Core {
             until_ms: Some(until_ms),
         };
         self.batch.for_peer.entry(*node).or_default().push(statement);
+        self.step(Step::of(Stage::Held, envelope.eid, Some(absent)));
         self.observe(Observed::Held);
         self.answer_peer(link, passing.eid, None, Vec::new());
         Ok(())

@@ -17,6 +17,7 @@ use crate::{
     event::LinkId,
     peer::Peer,
     schema::{self, DEAD_LETTERS, DeadLetterRow, OUTBOX, OutboxRow, peer_key},
+    step::{Stage, Step, Why},
 };
 
 /// What an envelope may be blamed for before it is a dead letter.
@@ -319,6 +320,8 @@ impl Core {
         peer.resend.remove(&lsn);
         self.batch.peer_rows.insert(*node);
         if earlier == 0 {
+            let why = refusal.map(Why::Refusal);
+            self.step(Step { why, ..Step::of(Stage::DeadLetter, *eid, Some(*node)) });
             self.observe(Observed::DeadLetter);
         }
         Ok(())

@@ -12,6 +12,7 @@ use tidings_protocol::{
 use crate::{
     event::{AdminToken, ConnId, LinkId},
     space::Intake,
+    step::Step,
 };
 
 /// One request of the core to its shell.
@@ -71,9 +72,11 @@ pub enum Effect {
     },
     /// Something worth counting.
     Observed(Observed),
+    /// An envelope is one step further, for the event log; only if the settings ask for it.
+    Step(Step),
 }
 
-/// What metrics and the event log hang on. Carries no address, key or text.
+/// What metrics hang on. Carries no id, address, key or text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
     /// An envelope of an own device is on disk.

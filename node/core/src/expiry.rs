@@ -18,6 +18,7 @@ use crate::{
         self, BODIES, DEAD, DEVICES, DeadRow, EXPIRY, Ended, ExpiryKind, INVITES, InviteRow, NOTES,
         OUT, OutRow, SEEN, STATEMENTS, SUBMITS, SeenRow, SubmitRow, device_key,
     },
+    step::{Stage, Step},
 };
 
 /// Rows that one sweep looks at in each table: about a millisecond of work.
@@ -110,6 +111,7 @@ impl Core {
         }
         self.fail_out(eid, &row, Reason::Expired, txn)?;
         if row.account.is_some() {
+            self.step_out(Stage::Expired, *eid, &row, None, None);
             self.observe(Observed::Expired);
         }
         Ok(true)
@@ -158,6 +160,7 @@ impl Core {
         }
         txn.delete(BODIES, &lsn.to_be_bytes())?;
         schema::put(txn, SEEN, eid.as_bytes(), &row)?;
+        self.step(Step::of(Stage::Expired, *eid, None));
         self.observe(Observed::Expired);
         self.bury(*eid, 0, Reason::Expired, txn)
     }

@@ -27,6 +27,7 @@ use crate::{
         INBOX, InboxRow, SEEN, SeenCopy, SeenRow, device_key, expiry_key,
     },
     settings::Sabotage,
+    step::{Stage, Step, Why},
 };
 
 /// Bytes of an envelope that stands in its inbox row, when that is the only one: most texts do. What
@@ -73,6 +74,8 @@ impl Core {
         if waiting.iter().any(|(device, _, _)| !self.online.contains_key(device)) {
             self.state_own(hop, Claim::AtDest, envelope.eid, None, None);
         }
+        let from = Some(envelope.head.header.origin).filter(|node| *node != self.node);
+        self.step(Step::of(Stage::Stored, envelope.eid, from));
         self.observe(Observed::Stored);
         if let Hop::Device(account) = hop {
             self.tell_newer_lists(account, lists.values().flatten().cloned().collect(), txn)?;
@@ -206,6 +209,8 @@ impl Core {
 
     fn fail_copy(&mut self, hop: &Hop, eid: Eid, copy: CopyId, reason: Reason) -> Ended {
         self.state_own(hop, Claim::Failed, eid, Some(copy), Some(reason));
+        let why = Some(Why::Reason(reason));
+        self.step(Step { why, ..Step::of(Stage::Failed, eid, None) });
         self.observe(Observed::Failed);
         Ended { claim: Claim::Failed, reason: Some(reason), at_ms: self.now_ms, proof: None }
     }
@@ -308,6 +313,8 @@ impl Core {
         }
         schema::put(txn, SEEN, eid.as_bytes(), &seen)?;
         let after_ms = self.now_ms.saturating_sub(seen.stored_ms);
+        let (device, why) = (Some(*device), statement.reason.map(Why::Reason));
+        self.step(Step { device, why, ..Step::of(Stage::Delivered, eid, None) });
         self.observe(Observed::Delivered { after_ms });
         self.send_back(&seen, proof.clone())
     }

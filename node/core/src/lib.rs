@@ -35,6 +35,7 @@ mod session;
 pub mod settings;
 pub mod space;
 mod statements;
+pub mod step;
 pub mod storage;
 mod submit;
 mod tally;

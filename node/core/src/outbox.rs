@@ -16,6 +16,7 @@ use crate::{
     peer::{Peer, Sent},
     schema::{self, DEAD_LETTERS, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
     settings::Sabotage,
+    step::{Stage, Step},
 };
 
 /// Rows read at once: about a megabyte at most, so that no batch stands still for long.
@@ -277,9 +278,12 @@ impl Core {
                 }
                 // A final refusal on a hop proves nothing: the audits ask again, ever more rarely,
                 // until the destination's signature or the end of the envelope's life.
-                Some(_) | None => {
+                refusal @ (Some(_) | None) => {
                     peer.owed.remove(&lsn);
                     peer.audits.handed(lsn, now_ms);
+                    if refusal.is_none() {
+                        self.step(Step::of(Stage::HandedOver, answer.eid, Some(*node)));
+                    }
                 }
             }
             if self.is_sabotaged(Sabotage::DropCopyOnHopAck) {

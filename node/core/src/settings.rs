@@ -28,6 +28,8 @@ pub struct Settings {
     /// How full the disk may be, in percent, before nothing new is taken from devices; remote
     /// envelopes are refused five percent below it. Of a disk of more than 20 GiB, 20 count.
     pub disk_percent_max: u64,
+    /// Whether each step of an envelope is told, for the event log.
+    pub tells_steps: bool,
     /// Variants that are broken on purpose, to test the simulator.
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<Sabotage>,
@@ -50,6 +52,7 @@ impl Settings {
             device_rows_max: 100_000,
             peer_rows_max: 5_000_000,
             disk_percent_max: 95,
+            tells_steps: false,
             #[cfg(feature = "sabotage")]
             sabotage: None,
         }

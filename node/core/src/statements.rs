@@ -20,6 +20,7 @@ use crate::{
     event::ConnId,
     schema::{self, NOTES, OUT, OutRow, STATEMENTS, device_key, lsn_of, peer_key, range_from},
     settings::Sabotage,
+    step::{Stage, Step, Why},
 };
 
 /// Rows read at once: a few disk pages, or some hundred kilobytes when every row is full.
@@ -96,6 +97,7 @@ impl Core {
         let Some(account) = row.account else {
             return self.pass_back(&row, proof);
         };
+        self.step_stated(root, statement, &row);
         match statement.claim {
             Claim::Delivered => {
                 let after_ms = self.now_ms.saturating_sub(row.accepted_ms);
@@ -111,6 +113,21 @@ impl Core {
             self.put_note(account, proof.clone());
             Ok(())
         }
+    }
+
+    /// What a statement that is news means for its envelope. Closed is no step: no oracle.
+    fn step_stated(&mut self, root: &BatchRoot, statement: &Statement, row: &OutRow) {
+        let stage = match statement.claim {
+            Claim::Delivered => Stage::Ticked,
+            Claim::Failed | Claim::Undecryptable => Stage::Failed,
+            Claim::AtDest => Stage::AtDest,
+            Claim::Custody => {
+                return self.step(Step::of(Stage::Custody, statement.eid, root.signer.node));
+            }
+            Claim::Accepted | Claim::Closed | Claim::Read => return,
+        };
+        let why = statement.reason.map(Why::Reason);
+        self.step_out(stage, statement.eid, row, statement.copy, why);
     }
 
     /// What we hold for others: its statement goes back to where it came from.

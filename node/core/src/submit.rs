@@ -25,6 +25,7 @@ use crate::{
     },
     settings::Sabotage,
     space::Asker,
+    step::{Stage, Step},
 };
 
 impl Core {
@@ -60,6 +61,10 @@ impl Core {
         let row = SubmitRow { eids: eids.clone(), accepted_ms: self.now_ms, mark };
         schema::put(txn, SUBMITS, &key, &row)?;
         self.answer(conn, submit, &eids, self.now_ms);
+        for envelope in envelopes {
+            let to = Some(envelope.head.header.destination).filter(|node| *node != self.node);
+            self.step(Step::of(Stage::Accepted, envelope.eid, to));
+        }
         self.observe(Observed::Accepted);
         Ok(())
     }

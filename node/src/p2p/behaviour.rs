@@ -58,6 +58,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         filter: AddressFilter,
         relaying: &Relaying,
+        announces: bool,
         instance: Instance,
     ) -> Self {
         let local = key.public().to_peer_id();
@@ -69,6 +70,8 @@ impl Behaviour {
             .with_max_established(Some(CONNECTIONS_MAX));
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.public())
             .with_agent_version(instance.to_agent())
+            // What is announced stands in place of where we listen, here as in the descriptor.
+            .with_hide_listen_addrs(announces)
             // Its cache would offer unfiltered addresses to every dial.
             .with_cache_size(0);
         Self {
@@ -92,7 +95,7 @@ impl Behaviour {
     }
 }
 
-/// The swarm, not yet listening.
+/// The swarm, not yet listening. Whether it `announces` addresses: then it tells no others.
 ///
 /// # Errors
 /// [`StartError::Transport`], [`StartError::Chance`].
@@ -100,6 +103,7 @@ pub(crate) fn build_swarm(
     key: Keypair,
     filter: AddressFilter,
     relaying: &Relaying,
+    announces: bool,
 ) -> Result<Swarm<Behaviour>, StartError> {
     let instance = Instance::draw()?;
     let built = SwarmBuilder::with_existing_identity(key)
@@ -110,7 +114,9 @@ pub(crate) fn build_swarm(
         // Through a relay too, both ends prove themselves and encrypt between them alone.
         .with_relay_client(noise::Config::new, yamux_config)
         .map_err(|source| StartError::Transport { source: Box::new(source) })?
-        .with_behaviour(|key, client| Behaviour::new(key, client, filter, relaying, instance));
+        .with_behaviour(|key, client| {
+            Behaviour::new(key, client, filter, relaying, announces, instance)
+        });
     let builder = match built {
         Ok(builder) => builder,
         Err(never) => match never {},

@@ -114,7 +114,7 @@ pub struct P2pConfig {
     pub transport_seed: TransportSeed,
     /// Addresses to listen on, QUIC (`/ip4/../udp/../quic-v1`) and TCP (`/ip4/../tcp/..`).
     pub listen: Vec<Multiaddr>,
-    /// Addresses under which others reach us, told to peers beside those listened on.
+    /// Addresses under which others reach us. If there are any, peers are told these and no others.
     pub announce: Vec<Multiaddr>,
     /// Whether loopback, private and link-local addresses learnt from others may be dialled.
     pub allow_private_addresses: bool,
@@ -390,7 +390,9 @@ pub fn start(
     } else {
         AddressFilter::PublicOnly
     };
-    let mut swarm = build_swarm(config.transport_seed.keypair()?, filter, &config.relaying)?;
+    let announces = !config.announce.is_empty();
+    let seed = config.transport_seed.keypair()?;
+    let mut swarm = build_swarm(seed, filter, &config.relaying, announces)?;
     let failed = |address: &Multiaddr, source| {
         let address = address.clone();
         StartError::Listen { address, source }

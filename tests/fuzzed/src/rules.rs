@@ -33,7 +33,8 @@ impl World {
                 | Effect::Lookup { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
-                | Effect::Observed(_) => {}
+                | Effect::Observed(_)
+                | Effect::Step(_) => {}
             }
         }
     }

@@ -166,7 +166,7 @@ impl Node {
                 Effect::Publish { descriptor } => {
                     self.published_serial = descriptor.addresses.peek().unwrap().serial;
                 }
-                Effect::CloseClient { .. } | Effect::Observed(_) => {}
+                Effect::CloseClient { .. } | Effect::Observed(_) | Effect::Step(_) => {}
             }
         }
     }

@@ -1,0 +1,50 @@
+//! A node that may open few files: it accepts nobody more, says so, serves those who are there, and
+//! accepts again when there is room.
+
+use std::{fs, net::TcpStream};
+
+use tidings_client::event::Status;
+
+use crate::{
+    cluster::{Cluster, test},
+    person::Person,
+    server::until,
+};
+
+/// What a node needs for itself and for few others, and no more.
+const FILES: u64 = 96;
+
+#[test]
+fn a_node_without_file_descriptors_serves_who_is_there_and_pauses_accepting() {
+    test(async |dir| {
+        let mut cluster = Cluster::acquainted(dir).await;
+        cluster.acme.stop().await;
+        cluster.acme.files_max = Some(FILES);
+        cluster.acme.start().await;
+        cluster.alice.until_linked(2).await;
+        cluster.send("with room", 5).await;
+        cluster.all_is_well().await;
+
+        let address = ("127.0.0.1", cluster.acme.ports[1]);
+        let strangers: Vec<TcpStream> =
+            (0..FILES).map(|_| TcpStream::connect(address).expect("the queue has room")).collect();
+        let log = cluster.acme.log();
+        let says_so = async || {
+            let log = fs::read_to_string(&log).expect("reading a log");
+            log.contains("raise the limit on open files")
+        };
+        until("a word in the log", says_so).await;
+        cluster.send("without room", 20).await;
+        cluster.alice.until_reached(Status::Delivered, 26).await;
+        assert!(!cluster.acme.is_over());
+
+        cluster.all_is_well().await;
+        drop(strangers);
+        let mut carol = Person::join("carol", &cluster.acme, dir.join("carol")).await;
+        let bob = cluster.bob.peer.clone();
+        carol.write(&bob, &["there is room again".to_owned()]).await;
+        carol.until_reached(Status::Delivered, 1).await;
+        carol.leave().await;
+        cluster.end().await;
+    });
+}
