@@ -49,8 +49,12 @@ mod hostile;
 mod inbox;
 #[path = "process/names.rs"]
 mod names;
+#[path = "process/peers.rs"]
+mod peers;
 #[path = "process/person.rs"]
 mod person;
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/restore.rs"]
 mod restore;
 #[path = "process/server.rs"]

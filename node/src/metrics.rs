@@ -59,7 +59,7 @@ pub(crate) struct Metrics {
 }
 
 /// What can become of envelopes and copies, in the words of [`Metrics::observe`].
-const OBSERVED: [&str; 13] = [
+const OBSERVED: [&str; 14] = [
     "accepted",
     "stored",
     "duplicate",
@@ -70,6 +70,7 @@ const OBSERVED: [&str; 13] = [
     "bad_statement",
     "dead_letter",
     "audit_unknown",
+    "misbehaves",
     "rolled_back",
     "other_rolled_back",
     "own_id_elsewhere",
@@ -161,6 +162,12 @@ impl Metrics {
             Observed::BadStatement => "bad_statement",
             Observed::DeadLetter => "dead_letter",
             Observed::AuditUnknown => "audit_unknown",
+            Observed::Misbehaves => {
+                warn!(
+                    "a peer does again and again what no honest one does: see `tidings admin peers list`"
+                );
+                "misbehaves"
+            }
             Observed::RolledBack => "rolled_back",
             Observed::OtherRolledBack => "other_rolled_back",
             Observed::OwnIdElsewhere => {
@@ -195,6 +202,13 @@ impl Metrics {
         }
     }
 
+    /// What was observed so far, by its word.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        OBSERVED
+            .into_iter()
+            .map(|what| (what, self.observed.get_or_create(&[("what", what)]).get()))
+    }
+
     pub(crate) fn disk(&self, free: u64, size: u64) {
         for (what, bytes) in [("free", free), ("size", size)] {
             self.disk.get_or_create(&[("space", what)]).set(gauge(bytes));
@@ -215,6 +229,7 @@ impl Metrics {
             ("dead", status.dead),
             ("inbox", status.inbox),
             ("counting", u64::from(status.counting)),
+            ("requests", status.requests),
             ("full", u64::from(status.intake == Intake::Nobody)),
             ("full_for_peers", u64::from(status.intake != Intake::Everybody)),
             ("last_commit", status.commit),
@@ -356,6 +371,7 @@ mod tests {
             Observed::BadStatement,
             Observed::DeadLetter,
             Observed::AuditUnknown,
+            Observed::Misbehaves,
             Observed::RolledBack,
             Observed::OtherRolledBack,
             Observed::OwnIdElsewhere,
