@@ -57,14 +57,18 @@ mod names;
 mod namespaces;
 #[path = "process/network.rs"]
 mod network;
+#[path = "process/peers.rs"]
+mod peers;
 #[path = "process/person.rs"]
 mod person;
-#[path = "process/relay.rs"]
-mod relay;
 #[path = "process/programs.rs"]
 mod programs;
 #[path = "process/proxy.rs"]
 mod proxy;
+#[path = "process/relay.rs"]
+mod relay;
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/restore.rs"]
 mod restore;
 #[path = "process/server.rs"]

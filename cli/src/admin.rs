@@ -1,12 +1,13 @@
-//! `tidings admin`: looks into a running node.
+//! `tidings admin`: looks into a running node, and tells it what to do.
 
 use clap::Subcommand;
 use serde_json::Value;
 use tidings_node::admin_link::{AdminRequest, ask};
 
+use crate::admin_node;
 use crate::show::{self, field, relative};
 
-/// Look into a running node.
+/// Look into a running node, and tell it what to do.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings")]
 pub(crate) struct Args {
@@ -16,10 +17,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Question {
-    /// All peers: connected or not, what waits to be handed over to them, what they hold for their
-    /// devices, when the next attempt is due.
-    #[command(after_help = "Example:\n  tidings admin peers --data /var/lib/tidings")]
-    Peers(Common),
+    Peers(crate::peers::Args),
     /// The oldest envelopes for a peer, or for all, whose end is not proved.
     #[command(
         after_help = "Example:\n  tidings admin queue --data /var/lib/tidings --peer <node id>"
@@ -33,12 +31,17 @@ enum Question {
     },
     /// What peers refuse again and again.
     Dead(crate::dead::Args),
+    Federation(admin_node::Federation),
+    Goodbye(admin_node::Goodbye),
+    Reload(admin_node::Reload),
+    Log(admin_node::Log),
+    Top(crate::top::Args),
     /// The node at a glance, and the addresses that others put into `bootstrap`.
     #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings --json")]
     Status(Common),
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Common {
     #[command(flatten)]
     pub(crate) folder: show::NodeFolder,
@@ -49,8 +52,13 @@ pub(crate) struct Common {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (common, request) = match &args.question {
-        Question::Peers(common) => (common, AdminRequest::Peers),
+        Question::Peers(args) => return crate::peers::run(args),
         Question::Dead(args) => return crate::dead::run(args),
+        Question::Federation(args) => return admin_node::federation(args),
+        Question::Goodbye(args) => return admin_node::goodbye(args),
+        Question::Reload(args) => return admin_node::reload(args),
+        Question::Log(args) => return admin_node::log(args),
+        Question::Top(args) => return crate::top::run(args),
         Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
         Question::Status(common) => (common, AdminRequest::Status),
     };
@@ -60,13 +68,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         show::json(&answer);
         return Ok(());
     }
-    match &args.question {
-        Question::Peers(_) => show_peers(&answer),
-        Question::Queue { .. } => show_queue(&answer),
-        Question::Status(_) => show_status(&answer),
-        Question::Dead(_) => {}
+    if matches!(args.question, Question::Queue { .. }) {
+        show_queue(&answer);
+    } else {
+        show_status(&answer);
     }
     Ok(())
+}
+
+impl Common {
+    /// These, where they say something; else what stands before the word.
+    pub(crate) fn or(&self, outer: &Self) -> Self {
+        let is_silent = self.folder.data.as_os_str() == ".";
+        let folder = if is_silent { &outer.folder } else { &self.folder };
+        Self { folder: folder.clone(), json: self.json || outer.json }
+    }
 }
 
 pub(crate) fn rows(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
@@ -78,46 +94,9 @@ pub(crate) fn time(item: &Value, name: &str) -> String {
 }
 
 /// What was handed over and is not final.
-fn held(item: &Value) -> String {
+pub(crate) fn held(item: &Value) -> String {
     let count = |name| item.get(name).and_then(Value::as_u64).unwrap_or(0);
     count("queued").saturating_sub(count("waiting")).saturating_sub(count("dead")).to_string()
-}
-
-fn show_peers(answer: &Value) {
-    let head = [
-        "NODE",
-        "LINK",
-        "WAITING",
-        "OLDEST",
-        "HELD",
-        "DEAD",
-        "CUSTODY",
-        "STATEMENTS",
-        "FAILURES",
-        "NEXT TRY",
-        "SEEN",
-    ];
-    let row = |peer: &Value| {
-        let link = match (field(peer, "connected").as_str(), field(peer, "relayed").as_str()) {
-            ("true", "true") => "relayed",
-            ("true", _) => "up",
-            _ => "down",
-        };
-        vec![
-            field(peer, "node"),
-            link.to_owned(),
-            field(peer, "waiting"),
-            time(peer, "oldest_ms"),
-            held(peer),
-            field(peer, "dead"),
-            field(peer, "in_custody"),
-            field(peer, "statements"),
-            field(peer, "failures"),
-            time(peer, "next_try_ms"),
-            time(peer, "seen_ms"),
-        ]
-    };
-    show::table(&head, &rows(answer, row));
 }
 
 fn show_queue(answer: &Value) {
@@ -150,6 +129,9 @@ fn show_status(answer: &Value) {
         ("held", "envelopes held by peers"),
         ("dead", "dead letters"),
         ("inbox", "copies for devices"),
+        ("federation", "federation"),
+        ("requests", "nodes that wait to be let in"),
+        ("retired_ms", "said goodbye"),
         ("full", "disk full"),
         ("full_for_peers", "disk full for peers"),
         ("reachability", "dialled from outside"),
@@ -163,7 +145,11 @@ fn show_status(answer: &Value) {
     let row = |(name, label): &(&str, &str)| {
         let is_less = *name == "inbox" && answer.get("counting") == Some(&Value::Bool(true));
         let so_far = if is_less { " so far, still counting" } else { "" };
-        let value = if *name == "held" { held(answer) } else { field(answer, name) };
+        let value = match *name {
+            "held" => held(answer),
+            "retired_ms" => time(answer, name),
+            name => field(answer, name),
+        };
         vec![(*label).to_owned(), value + so_far]
     };
     let mut lines: Vec<Vec<String>> = names.iter().map(row).collect();

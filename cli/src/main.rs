@@ -6,6 +6,7 @@
 mod out;
 
 mod admin;
+mod admin_node;
 mod backup;
 mod bench;
 mod chat;
@@ -27,6 +28,7 @@ mod man;
 mod node;
 #[cfg(test)]
 mod page_test;
+mod peers;
 mod progress;
 mod restore;
 mod send;
@@ -36,6 +38,7 @@ mod snapshot;
 mod status;
 mod storage;
 mod style;
+mod top;
 mod trace;
 mod verify;
 

@@ -11,7 +11,7 @@ use tidings_node::clock;
 use tidings_node::config::{self, Config};
 
 /// Which node is meant.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct NodeFolder {
     /// The node's folder.
     #[arg(long, env = "TIDINGS_DATA", default_value = ".")]

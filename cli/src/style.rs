@@ -47,6 +47,11 @@ fn tell(style: Style, text: &str) {
     progress::aside(|| anstream::stderr().write_all(line.as_bytes()).unwrap_or_default());
 }
 
+/// Whether the terminal that is taken over has colours.
+pub(crate) fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// Whether a log on standard error has colours.
 pub(crate) fn is_log_coloured() -> bool {
     let choice = anstream::AutoStream::choice(&std::io::stderr());

@@ -510,6 +510,7 @@ const fn reason_of(code: RefusalCode) -> Reason {
         RefusalCode::TooLarge => Reason::TooLarge,
         RefusalCode::UnknownRecipient => Reason::UnknownRecipient,
         RefusalCode::Refused | RefusalCode::NotAuthorised => Reason::Policy,
+        RefusalCode::Retired => Reason::Retired,
         RefusalCode::Busy
         | RefusalCode::Quota
         | RefusalCode::Draining

@@ -5,13 +5,14 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tidings_core::effect::{AdminReply, DeadLetter, NodeStatus, PeerStatus, QueueItem};
-use tidings_core::event::{AdminCommand, DeadPick};
+use tidings_core::effect::{AdminReply, DeadLetter, NodeStatus, QueueItem};
+use tidings_core::event::{AdminCommand, DeadPick, PeerChange};
 use tidings_core::space::Intake;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::{Eid, NodeId};
@@ -22,11 +23,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::admin_peers::{self, PeerLimits, PeerWord, parse_node};
 use crate::chance::draw;
 use crate::clock;
 use crate::input::Asker;
 use crate::limits::{ADMIN_ANSWER_TIMEOUT, ADMIN_CONNECTIONS_MAX, ADMIN_LINE_BYTES_MAX};
-use crate::p2p::{NatFigures, P2p};
+use crate::metrics::Metrics;
+use crate::p2p::P2p;
+use crate::reload::Reloader;
 use crate::snapshot::{Snapshot, Snapshots};
 
 /// The socket's name inside the data folder.
@@ -61,6 +65,61 @@ pub enum AdminRequest {
     Redrive(Letters),
     /// Drop dead letters.
     DropDead(Letters),
+    /// All that is known of one peer.
+    Peer {
+        /// Its id.
+        node: String,
+    },
+    /// Change how this node deals with another one.
+    ChangePeer {
+        /// Its id.
+        node: String,
+        /// The change.
+        change: PeerWord,
+        /// Why, for other administrators.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+    },
+    /// Let a node in, and say where it is.
+    AddPeer {
+        /// Its id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// Its address, with the peer id at the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+    },
+    /// Say what a peer may cost.
+    LimitPeer {
+        /// Its id.
+        node: String,
+        /// The limits.
+        limits: PeerLimits,
+    },
+    /// Try all peers at once that there is something for.
+    RetryAll,
+    /// Set who may deal with this node when nothing else was said: `open`, `request` or `closed`;
+    /// `default` for what is configured.
+    Federation {
+        /// Which; absent to be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<String>,
+    },
+    /// Say to everybody that this node is gone for good.
+    Goodbye {
+        /// Say instead that it is not.
+        #[serde(default)]
+        take_back: bool,
+    },
+    /// Read the configuration again.
+    Reload,
+    /// Entries of the administrators' log, oldest first.
+    Log {
+        /// From this number on.
+        from: u64,
+    },
+    /// Status, peers and counters of one moment.
+    Top,
     /// The node at a glance.
     Status,
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
@@ -93,10 +152,6 @@ impl Letters {
             _ => Err("say which: an envelope, a peer, or all".to_owned()),
         }
     }
-}
-
-fn parse_node(text: &str) -> Result<NodeId, String> {
-    NodeId::parse(text).map_err(|error| error.to_string())
 }
 
 /// A running node could not be asked.
@@ -216,6 +271,13 @@ impl Drop for AdminSocket {
 }
 
 async fn answer_all(stream: UnixStream, admin: Admin) {
+    // The file's mode keeps others out; who got it all the same is told no.
+    let Ok(who) = stream.peer_cred().map(|cred| cred.uid()) else { return };
+    let own = rustix::process::geteuid();
+    if !own.is_root() && who != own.as_raw() && who != 0 {
+        warn!(uid = who, "another user asks as an administrator, and is not answered");
+        return;
+    }
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -231,7 +293,7 @@ async fn answer_all(stream: UnixStream, admin: Admin) {
                 Some(snapshot) => return hand_over(stream, snapshot).await,
                 None => Answer::Error("another backup or report is being made: wait for it".into()),
             },
-            Ok(request) => admin.answer(request).await,
+            Ok(request) => admin.answer(request, who).await,
             Err(error) => Answer::Error(format!("this is no question: {error}")),
         };
         let Ok(mut text) = serde_json::to_string(&answer) else { return };
@@ -261,45 +323,62 @@ pub(crate) struct Admin {
     pub(crate) p2p: P2p,
     pub(crate) client_url: String,
     pub(crate) snapshots: Snapshots,
+    pub(crate) reloader: Reloader,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Admin {
-    async fn answer(&self, request: AdminRequest) -> Answer {
-        match request {
-            AdminRequest::Invite { uses, life_ms } => self.invite(uses, life_ms).await,
-            AdminRequest::Peers => self.ask(AdminCommand::Peers).await,
-            AdminRequest::Status => self.ask(AdminCommand::Status).await,
-            AdminRequest::Snapshot => Answer::Error("a snapshot takes the connection".to_owned()),
-            AdminRequest::Queue { node } => {
-                let node = node.as_deref().map(parse_node).transpose();
-                self.ask_if(node.map(|node| AdminCommand::Queue { node })).await
+    async fn answer(&self, request: AdminRequest, who: u32) -> Answer {
+        let command = match request {
+            AdminRequest::Federation { mode: None } => {
+                let fields = ["federation", "federation_by_hand", "requests"];
+                return match self.ask(AdminCommand::Status, who).await {
+                    Answer::Ok(value) => Answer::Ok(pick(value, &fields)),
+                    refused @ Answer::Error(_) => refused,
+                };
             }
-            AdminRequest::Dead { node } => {
-                let node = node.as_deref().map(parse_node).transpose();
-                self.ask_if(node.map(|node| AdminCommand::Dead { node })).await
+            AdminRequest::Invite { uses, life_ms } => return self.invite(uses, life_ms, who).await,
+            AdminRequest::Snapshot => {
+                return Answer::Error("a snapshot takes the connection".to_owned());
             }
-            AdminRequest::Redrive(letters) => {
-                self.ask_if(letters.pick().map(AdminCommand::Redrive)).await
+            AdminRequest::Reload => {
+                return match self.reloader.reload(Some(who)).await {
+                    Ok(value) => Answer::Ok(value),
+                    Err(why) => Answer::Error(why),
+                };
             }
-            AdminRequest::DropDead(letters) => {
-                self.ask_if(letters.pick().map(AdminCommand::DropDead)).await
-            }
+            AdminRequest::Top => return self.top().await,
+            request => command(request),
+        };
+        let command = match command {
+            Ok(command) => command,
+            Err(why) => return Answer::Error(why),
+        };
+        // A change is answered by what it has come to.
+        let then = if let AdminCommand::ChangePeer { node, .. } = &command {
+            Some((AdminCommand::Peer { node: *node }, &[][..]))
+        } else if matches!(command, AdminCommand::SetFederation(_)) {
+            Some((AdminCommand::Status, &["federation", "federation_by_hand", "requests"][..]))
+        } else if matches!(command, AdminCommand::Goodbye { .. }) {
+            Some((AdminCommand::Status, &["retired_ms", "peers_connected"][..]))
+        } else {
+            None
+        };
+        match (self.ask(command, who).await, then) {
+            (Answer::Ok(_), Some((then, fields))) => match self.ask(then, who).await {
+                Answer::Ok(value) => Answer::Ok(pick(value, fields)),
+                refused @ Answer::Error(_) => refused,
+            },
+            (answer, _) => answer,
         }
     }
 
-    async fn ask_if(&self, command: Result<AdminCommand, String>) -> Answer {
-        match command {
-            Ok(command) => self.ask(command).await,
-            Err(why) => Answer::Error(why),
-        }
-    }
-
-    async fn invite(&self, uses: u32, life_ms: u64) -> Answer {
+    async fn invite(&self, uses: u32, life_ms: u64, who: u32) -> Answer {
         let secret = match draw() {
             Ok(secret) => InviteSecret(secret),
             Err(error) => return Answer::Error(error.to_string()),
         };
-        match self.ask(AdminCommand::Invite { secret, uses, life_ms }).await {
+        match self.ask(AdminCommand::Invite { secret, uses, life_ms }, who).await {
             Answer::Ok(_) => Answer::Ok(json!({
                 "node": self.node.to_text(),
                 "url": self.client_url,
@@ -311,20 +390,49 @@ impl Admin {
         }
     }
 
-    async fn ask(&self, command: AdminCommand) -> Answer {
+    async fn top(&self) -> Answer {
+        let status = self.asker.ask(AdminCommand::Status).await;
+        let peers = self.asker.ask(AdminCommand::Peers).await;
+        let (Some(AdminReply::Status(status)), Some(AdminReply::Peers(peers))) = (status, peers)
+        else {
+            return Answer::Error("the node's loop does not answer".to_owned());
+        };
+        let counts: serde_json::Map<String, Value> = self
+            .metrics
+            .totals()
+            .map(|(what, count)| (what.to_owned(), Value::from(count)))
+            .collect();
+        let nat = self.p2p.nat();
+        Answer::Ok(json!({
+            "at_ms": clock::now_ms(),
+            "status": self.status(&status),
+            "peers": peers.iter().map(|peer| admin_peers::peer(peer, &nat)).collect::<Vec<_>>(),
+            "counts": counts,
+        }))
+    }
+
+    async fn ask(&self, command: AdminCommand, who: u32) -> Answer {
+        let command = AdminCommand::By { who, command: Box::new(command) };
         match self.asker.ask(command).await {
             None => Answer::Error("the node's loop does not answer".to_owned()),
             Some(AdminReply::Done) => Answer::Ok(Value::Null),
             Some(AdminReply::Refused(why)) => Answer::Error(why),
             Some(AdminReply::Peers(peers)) => {
                 let nat = self.p2p.nat();
-                Answer::Ok(peers.iter().map(|status| peer(status, &nat)).collect())
+                Answer::Ok(peers.iter().map(|status| admin_peers::peer(status, &nat)).collect())
+            }
+            Some(AdminReply::Peer(detail)) => {
+                Answer::Ok(admin_peers::detail(&detail, &self.p2p.nat()))
+            }
+            Some(AdminReply::Log(entries)) => {
+                Answer::Ok(entries.iter().map(admin_peers::log_entry).collect())
             }
             Some(AdminReply::Queue(items)) => Answer::Ok(items.iter().map(queue_item).collect()),
             Some(AdminReply::Dead(letters)) => {
                 Answer::Ok(letters.iter().map(dead_letter).collect())
             }
             Some(AdminReply::Changed(count)) => Answer::Ok(json!({ "letters": count })),
+            Some(AdminReply::Tried(count)) => Answer::Ok(json!({ "count": count })),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
         }
     }
@@ -346,6 +454,12 @@ impl Admin {
             "dead": status.dead,
             "inbox": status.inbox,
             "counting": status.counting,
+            "federation": status.federation.name(),
+            "federation_by_hand": status.is_federation_set,
+            "requests": status.requests,
+            "retired_ms": status.retired_ms,
+            "log_entries": status.log.map(|(seq, _)| seq),
+            "log_hash": status.log.map(|(_, hash)| hash.to_string()),
             "full": status.intake == Intake::Nobody,
             "full_for_peers": status.intake != Intake::Everybody,
             "reachability": nat.state.name(),
@@ -359,24 +473,49 @@ impl Admin {
     }
 }
 
-fn peer(peer: &PeerStatus, nat: &NatFigures) -> Value {
-    json!({
-        "node": peer.node.to_text(),
-        "connected": peer.connected,
-        "relayed": peer.link.is_some_and(|link| nat.relayed_links.contains(&link.0)),
-        "queued": peer.queued,
-        "waiting": peer.waiting,
-        "oldest_ms": peer.oldest_ms,
-        "dead": peer.dead,
-        "dead_oldest_ms": peer.dead_oldest_ms,
-        "statements": peer.statements,
-        "in_custody": peer.in_custody,
-        "consent_rows": peer.consent_rows,
-        "failures": peer.failures,
-        "next_try_ms": peer.next_try_ms,
-        "seen_ms": peer.seen_ms,
-        "record_ms": peer.record_ms,
-        "addresses": peer.multiaddrs,
+/// These fields of an answer, or all.
+fn pick(mut value: Value, fields: &[&str]) -> Value {
+    if let (Some(map), false) = (value.as_object_mut(), fields.is_empty()) {
+        map.retain(|name, _| fields.contains(&name.as_str()));
+    }
+    value
+}
+
+/// What the core is asked; of what the shell answers itself, nothing.
+fn command(request: AdminRequest) -> Result<AdminCommand, String> {
+    let node = |text: &String| parse_node(text);
+    Ok(match request {
+        AdminRequest::Peers => AdminCommand::Peers,
+        AdminRequest::Status => AdminCommand::Status,
+        AdminRequest::RetryAll => AdminCommand::RetryAll,
+        AdminRequest::Queue { node: of } => {
+            AdminCommand::Queue { node: of.as_ref().map(node).transpose()? }
+        }
+        AdminRequest::Dead { node: of } => {
+            AdminCommand::Dead { node: of.as_ref().map(node).transpose()? }
+        }
+        AdminRequest::Redrive(letters) => AdminCommand::Redrive(letters.pick()?),
+        AdminRequest::DropDead(letters) => AdminCommand::DropDead(letters.pick()?),
+        AdminRequest::Peer { node: of } => AdminCommand::Peer { node: node(&of)? },
+        AdminRequest::ChangePeer { node, change, note } => {
+            admin_peers::change(&node, change, note)?
+        }
+        AdminRequest::AddPeer { node, address } => {
+            admin_peers::add(node.as_deref(), address.as_deref())?
+        }
+        AdminRequest::LimitPeer { node: of, limits } => AdminCommand::ChangePeer {
+            node: node(&of)?,
+            change: PeerChange::Limit(limits.row()?),
+            note: String::new(),
+        },
+        AdminRequest::Federation { mode: Some(mode) } => admin_peers::federation(&mode)?,
+        AdminRequest::Goodbye { take_back } => AdminCommand::Goodbye { is_taken_back: take_back },
+        AdminRequest::Log { from } => AdminCommand::Log { from },
+        AdminRequest::Invite { .. }
+        | AdminRequest::Snapshot
+        | AdminRequest::Reload
+        | AdminRequest::Federation { mode: None }
+        | AdminRequest::Top => return Err("the core is not asked that".to_owned()),
     })
 }
 

@@ -15,6 +15,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
 use tokio::net::lookup_host;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -44,19 +45,37 @@ struct Configured {
 }
 
 /// Enters configured peers into the table, and fills it from them. Those without a name come first;
-/// no name waits for another one.
+/// no name waits for another one. Begins anew whenever the configuration has changed.
 pub(crate) async fn keep_bootstrapping(
     p2p: P2p,
-    configured: Vec<(PeerId, Multiaddr)>,
+    mut wanted: watch::Receiver<Vec<(PeerId, Multiaddr)>>,
     allow_private: bool,
 ) {
-    let mut configured: Vec<Configured> = configured.into_iter().map(Configured::new).collect();
+    loop {
+        let peers = wanted.borrow_and_update().clone();
+        let configured: Vec<Configured> = peers.into_iter().map(Configured::new).collect();
+        tokio::select! {
+            () = keep_entering(&p2p, configured, allow_private) => {}
+            changed = wanted.changed() => {
+                if changed.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+}
+
+/// The same for peers that stay as they are: goes on until it is broken off.
+async fn keep_entering(p2p: &P2p, mut configured: Vec<Configured>, allow_private: bool) {
+    if configured.is_empty() {
+        return std::future::pending().await;
+    }
     if configured.iter().any(|known| known.leads_to.is_empty()) {
-        enter(&p2p, &configured);
+        enter(p2p, &configured);
     }
     loop {
         resolve_all(&mut configured, allow_private).await;
-        enter(&p2p, &configured);
+        enter(p2p, &configured);
         let is_failing = configured.iter().any(|known| known.is_failing);
         sleep(if is_failing { BOOTSTRAP_AGAIN } else { BOOTSTRAP_EVERY }).await;
     }

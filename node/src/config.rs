@@ -12,6 +12,8 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use serde::Deserialize;
 use thiserror::Error;
+use tidings_core::policy::Federation;
+use tidings_core::rates::Limits;
 use tidings_core::settings::CustodyTerms;
 use tidings_protocol::address::{Address, Host};
 use tidings_protocol::id::NodeId;
@@ -32,6 +34,8 @@ pub const FILE_NAME: &str = "node.toml";
 pub struct Config {
     /// Where keys and store are.
     pub data: PathBuf,
+    /// The file that says all this.
+    pub file: PathBuf,
     /// Domains that this node claims.
     pub domains: Vec<String>,
     /// Nodes that hold what comes for this one while it is away.
@@ -55,6 +59,10 @@ pub struct PeersConfig {
     pub listen: Vec<Multiaddr>,
     /// What they are told instead of that.
     pub announce: Vec<Multiaddr>,
+    /// Who may deal with this node when nothing else was said of them.
+    pub federation: Federation,
+    /// What a peer may cost in a second.
+    pub limits: Limits,
     /// Nodes through which others are found.
     pub bootstrap: Vec<(PeerId, Multiaddr)>,
     /// Nodes that are reached without looking them up.
@@ -144,6 +152,11 @@ struct Written {
     domains: Option<Vec<Spanned<String>>>,
     custodians: Option<Vec<Spanned<String>>>,
     custody: Option<Vec<Spanned<String>>>,
+    federation: Option<Spanned<String>>,
+    peer_envelopes_per_second: Option<Spanned<u64>>,
+    peer_kib_per_second: Option<Spanned<u64>>,
+    peer_statements_per_second: Option<Spanned<u64>>,
+    peer_questions_per_second: Option<Spanned<u64>>,
     listen_peers: Option<Vec<Spanned<String>>>,
     announce: Option<Vec<Spanned<String>>>,
     bootstrap: Option<Vec<Spanned<String>>>,
@@ -198,6 +211,7 @@ impl Config {
         Ok(Self {
             // Through its components: a folder that is not there yet cannot be made as `acme/.`.
             data: folder.join(data.get_ref()).components().collect(),
+            file: path.to_owned(),
             domains: domains(&written).map_err(at)?,
             custodians: custodians(&written).map_err(at)?,
             custody: custody(&written).map_err(at)?,
@@ -282,12 +296,34 @@ fn peers(written: &Written) -> Result<PeersConfig, Wrong> {
     let known = known.chain(pinned.iter().map(|(_, peer, _)| *peer)).collect();
     Ok(PeersConfig {
         listen,
+        federation: federation(written)?,
+        limits: limits(written)?,
         announce: announce.iter().map(announced_address).collect::<Result<_, _>>()?,
         relays: relays::relays(written)?,
         relay_for: relays::relay_for(written, known)?,
         bootstrap,
         pinned,
         allow_private_addresses: written.allow_private_addresses.unwrap_or(false),
+    })
+}
+
+fn federation(written: &Written) -> Result<Federation, Wrong> {
+    let Some(text) = &written.federation else { return Ok(Federation::default()) };
+    let why = "write \"open\", \"request\" or \"closed\"";
+    Federation::parse(text.get_ref()).ok_or_else(|| wrong(text, why))
+}
+
+fn limits(written: &Written) -> Result<Limits, Wrong> {
+    let default = Limits::default();
+    let rate = |value: &Option<Spanned<u64>>, default, min| {
+        number(value.as_ref(), default, min, u64::from(u32::MAX))
+    };
+    Ok(Limits {
+        envelopes: rate(&written.peer_envelopes_per_second, default.envelopes, 1)?,
+        // One envelope has to fit.
+        kib: rate(&written.peer_kib_per_second, default.kib, 64)?,
+        statements: rate(&written.peer_statements_per_second, default.statements, 64)?,
+        questions: rate(&written.peer_questions_per_second, default.questions, 1)?,
     })
 }
 
@@ -488,7 +524,7 @@ mod tests {
         let defaults = parse("data = \".\"").unwrap();
         assert_eq!(parse(EXAMPLE).unwrap(), defaults);
         let shown = uncommented("# ");
-        assert_eq!(shown.lines().count(), 20, "{shown}");
+        assert_eq!(shown.lines().count(), 25, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
         assert_eq!(examples.lines().count(), 9, "{examples}");
@@ -518,6 +554,8 @@ mod tests {
             ("data = \".\"\nclient_url = \"ws://acme.example\"", 2, "wss://"),
             ("data = \".\"\nclient_url = \"wss://acme.example/\\u001b[2J\"", 2, "wss://"),
             ("data = \".\"\ndisk_percent_max = 101", 2, "from 10 to 100"),
+            ("data = \".\"\nfederation = \"shut\"", 2, "closed"),
+            ("data = \".\"\npeer_kib_per_second = 1", 2, "from 64"),
             ("data = \".\"\nstore_cache_mib = \"16\"", 2, "expected"),
             ("data = .", 1, ""),
         ] {

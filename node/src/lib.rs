@@ -6,6 +6,7 @@
 //! store, [`examine`] looks at one that may not run.
 
 pub mod admin_link;
+pub mod admin_peers;
 mod alias;
 mod bootstrap;
 pub mod chance;
@@ -26,6 +27,7 @@ mod links;
 mod metrics;
 pub mod p2p;
 mod peer_link;
+mod reload;
 mod run;
 pub mod snapshot;
 pub mod start;

@@ -63,7 +63,7 @@ pub(crate) struct Metrics {
 }
 
 /// What can become of envelopes and copies, in the words of [`Metrics::observe`].
-const OBSERVED: [&str; 13] = [
+const OBSERVED: [&str; 14] = [
     "accepted",
     "stored",
     "duplicate",
@@ -74,6 +74,7 @@ const OBSERVED: [&str; 13] = [
     "bad_statement",
     "dead_letter",
     "audit_unknown",
+    "misbehaves",
     "rolled_back",
     "other_rolled_back",
     "own_id_elsewhere",
@@ -174,6 +175,12 @@ impl Metrics {
             Observed::BadStatement => "bad_statement",
             Observed::DeadLetter => "dead_letter",
             Observed::AuditUnknown => "audit_unknown",
+            Observed::Misbehaves => {
+                warn!(
+                    "a peer does again and again what no honest one does: see `tidings admin peers list`"
+                );
+                "misbehaves"
+            }
             Observed::RolledBack => "rolled_back",
             Observed::OtherRolledBack => "other_rolled_back",
             Observed::OwnIdElsewhere => {
@@ -206,6 +213,13 @@ impl Metrics {
         ] {
             self.store.get_or_create(&[("work", what)]).inc_by(count);
         }
+    }
+
+    /// What was observed so far, by its word.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        OBSERVED
+            .into_iter()
+            .map(|what| (what, self.observed.get_or_create(&[("what", what)]).get()))
     }
 
     pub(crate) fn disk(&self, free: u64, size: u64) {
@@ -250,6 +264,7 @@ impl Metrics {
             ("dead", status.dead),
             ("inbox", status.inbox),
             ("counting", u64::from(status.counting)),
+            ("requests", status.requests),
             ("full", u64::from(status.intake == Intake::Nobody)),
             ("full_for_peers", u64::from(status.intake != Intake::Everybody)),
             ("last_commit", status.commit),
@@ -411,6 +426,7 @@ mod tests {
             Observed::BadStatement,
             Observed::DeadLetter,
             Observed::AuditUnknown,
+            Observed::Misbehaves,
             Observed::RolledBack,
             Observed::OtherRolledBack,
             Observed::OwnIdElsewhere,

@@ -114,6 +114,29 @@ impl PeerLink {
         self.command(Command::Publish { key, value: descriptor.encode() });
     }
 
+    /// Remembers where a process is that an administrator configured. A name is the configuration's to
+    /// resolve, see `bootstrap.rs`.
+    pub(crate) fn pin(&self, transport: &Transport) {
+        if let Some((peer, addresses)) = known(transport)
+            && !addresses.is_empty()
+        {
+            self.command(Command::AddBootstrap { peer, addresses });
+        }
+    }
+
+    /// Dials a process, whosever it is. Nothing follows when it does not answer.
+    pub(crate) fn meet(&self, transport: &Transport) {
+        if let Some((peer, addresses)) = known(transport) {
+            self.command(Command::Dial { peer, addresses });
+        }
+    }
+
+    /// Lets a process in no more, or again.
+    pub(crate) fn bar(&self, transport: &[u8], is_barred: bool) {
+        let Ok(peer) = PeerId::from_bytes(transport) else { return };
+        self.command(if is_barred { Command::Block { peer } } else { Command::Unblock { peer } });
+    }
+
     /// Ends a link after what was queued has left.
     pub(crate) fn close(&self, peer: PeerId) {
         self.command(Command::Close { peer });
@@ -126,6 +149,15 @@ impl PeerLink {
         }
         taken.is_ok()
     }
+}
+
+fn known(transport: &Transport) -> Option<(PeerId, Vec<Multiaddr>)> {
+    let peer = PeerId::from_bytes(&transport.peer_id).ok()?;
+    let addresses = transport.multiaddrs.iter().filter_map(|text| text.parse::<Multiaddr>().ok());
+    let is_ip = |address: &Multiaddr| {
+        matches!(address.iter().next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)))
+    };
+    Some((peer, addresses.filter(is_ip).collect()))
 }
 
 fn lock(asked: &Mutex<Asked>) -> MutexGuard<'_, Asked> {

@@ -203,6 +203,11 @@ impl Loop {
                     self.turn.caused.push(Event::Found { node, descriptors: Vec::new() });
                 }
             }
+            Effect::Pin { transport } => self.links.peer_link().pin(&transport),
+            Effect::Meet { transport } => self.links.peer_link().meet(&transport),
+            Effect::Bar { transport, is_barred } => {
+                self.links.peer_link().bar(&transport, is_barred);
+            }
             Effect::Publish { descriptor } => self.links.peer_link().publish(&descriptor),
             Effect::AdminReply { token, reply } => {
                 if let Some(question) = self.turn.questions.remove(&token) {

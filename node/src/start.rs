@@ -16,7 +16,6 @@ use tidings_core::ingress::Opener;
 use tidings_core::schema::SCHEMA;
 use tidings_core::settings::Settings;
 use tidings_core::{Core, OpenCoreError};
-use tidings_protocol::descriptor::Transport;
 use tidings_protocol::id::NodeId;
 use tidings_store::{
     Ballast, BallastError, BootId, OpenError, Opening, RedbOptions, RedbStore, Store as _,
@@ -37,7 +36,7 @@ use crate::config::{ClientsConfig, Config, StoreConfig};
 use crate::disk;
 use crate::event_log;
 use crate::failpoint::{self, Step};
-use crate::input::{Asker, Input, transport_bytes};
+use crate::input::{Asker, Input};
 use crate::keys::{self, KeyError, Keys};
 use crate::limits::{
     CLIENT_HANDSHAKE_TIMEOUT, DRAIN_TIMEOUT, INPUTS_MAX, PEER_BULK_BYTES_MAX,
@@ -47,6 +46,7 @@ use crate::links::Links;
 use crate::metrics::{self, Metrics};
 use crate::p2p::{self, P2p, P2pConfig, P2pEvent, P2pLimits, Reach, Relaying};
 use crate::peer_link::{self, Announce, PeerLink, Relay};
+use crate::reload::{self, Reloader};
 use crate::run::{CommitFailed, Loop, Turn};
 use crate::snapshot::Snapshots;
 
@@ -223,7 +223,8 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
         format!("{}://{bound_clients}", if tls.is_some() { "wss" } else { "ws" })
     });
     let asker = Asker(inputs.clone());
-    let peers = relay_peers(&config, &keys, peer_link, &p2p, p2p_events, &inputs, &mut tasks).await;
+    let (peers, reloader) =
+        relay_peers(&config, &keys, peer_link, &p2p, p2p_events, &inputs, &mut tasks).await;
     let bound = Bound {
         clients: bound_clients,
         client_url: client_url.clone(),
@@ -237,7 +238,10 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
         p2p: p2p.clone(),
         client_url,
         snapshots,
+        reloader: reloader.clone(),
+        metrics: Arc::clone(&metrics),
     };
+    tasks.spawn(reloader.on_hangup());
     tasks.spawn(admin_socket.serve(administration));
     tasks.spawn(disk::watch(config.data.clone(), ballast, Arc::clone(&metrics), inputs.clone()));
     tasks.spawn(serve_admin(admin, Arc::clone(&metrics), asker, p2p));
@@ -365,7 +369,7 @@ fn open_core(store: &mut RedbStore, config: &Config, keys: &Keys) -> Result<Core
     let lineage = store.lineage().clone();
     let settings = settings(config, keys);
     let (seed, now) = (draw()?, clock::now_ms());
-    let (mut opened, mut other) = (None, None);
+    let (mut opened, mut other, mut head) = (None, None, None);
     let done = store.batch(&mut |txn| {
         let core = Core::open(settings.clone(), &lineage, seed, now, txn);
         let mut core = core.map_err(|error| match error {
@@ -379,6 +383,7 @@ fn open_core(store: &mut RedbStore, config: &Config, keys: &Keys) -> Result<Core
             | OpenCoreError::OtherSealingKey => StoreError::work(error),
         })?;
         core.finish(now, txn)?;
+        head = Core::admin_log_head(txn)?;
         opened = Some(core);
         Ok(())
     });
@@ -387,25 +392,18 @@ fn open_core(store: &mut RedbStore, config: &Config, keys: &Keys) -> Result<Core
         return Err(StartError::OtherNode { path, owner: owner.to_text(), node });
     }
     done.map_err(StartError::Core)?;
+    if let Some((seq, hash)) = head {
+        // In the system's log, out of reach of whoever would change the store's.
+        info!(entries = seq, %hash, "the administrators' log ends here");
+    }
     opened.ok_or_else(|| StartError::Core(StoreError::corrupt("the core was not opened")))
 }
 
 fn settings(config: &Config, keys: &Keys) -> Settings {
     let mut settings =
         Settings::new(keys.operational.clone(), keys.sealing.clone(), keys.delegation.clone());
-    settings.device_rows_max = config.store.device_rows_max;
-    settings.peer_rows_max = config.store.peer_rows_max;
-    settings.disk_percent_max = config.store.disk_percent_max;
     settings.tells_steps = event_log::is_wanted();
-    settings.custody.clone_from(&config.custody);
-    for (node, peer, address) in &config.peers.pinned {
-        let transport =
-            Transport { peer_id: transport_bytes(*peer), multiaddrs: vec![address.to_string()] };
-        match settings.pinned.iter_mut().find(|(known, _)| known == node) {
-            Some((_, transports)) => transports.push(transport),
-            None => settings.pinned.push((*node, vec![transport])),
-        }
-    }
+    settings.set_live(reload::live_settings(config));
     settings
 }
 
@@ -436,7 +434,8 @@ fn relay_ids(config: &Config) -> Vec<PeerId> {
     relays.into_iter().collect()
 }
 
-/// Starts the relay and gives the addresses that were bound, each with our peer id.
+/// Starts the relay. Gives the addresses that were bound, each with our peer id, and who changes which
+/// peers are configured.
 async fn relay_peers(
     config: &Config,
     keys: &Keys,
@@ -445,7 +444,7 @@ async fn relay_peers(
     events: mpsc::Receiver<P2pEvent>,
     inputs: &mpsc::Sender<Input>,
     tasks: &mut JoinSet<()>,
-) -> Vec<Multiaddr> {
+) -> (Vec<Multiaddr>, Reloader) {
     let (listening, mut heard) = watch::channel(Vec::new());
     let announce = Announce {
         fixed: config.peers.announce.clone(),
@@ -461,17 +460,14 @@ async fn relay_peers(
     if !matches!(tokio::time::timeout(LISTEN_TIMEOUT, all).await, Ok(Ok(_))) {
         warn!("not all addresses for peers are listened on yet");
     }
-    // Pinned peers too: only addresses that a person configured are dialled when they are private.
-    let pinned = config.peers.pinned.iter().map(|(_, peer, address)| (*peer, address.clone()));
-    let relays = config.peers.relays.iter().cloned();
-    let peers: Vec<_> =
-        config.peers.bootstrap.iter().cloned().chain(pinned).chain(relays).collect();
-    if !peers.is_empty() {
-        let allow_private = config.peers.allow_private_addresses;
-        tasks.spawn(keep_bootstrapping(p2p.clone(), peers, allow_private));
-    }
+    let allow_private = config.peers.allow_private_addresses;
+    let (configured, to_enter) = watch::channel(reload::configured_peers(config));
+    tasks.spawn(keep_bootstrapping(p2p.clone(), to_enter, allow_private));
+    let reloader = Reloader::new(config.clone(), Asker(inputs.clone()), configured);
     let local = p2p.local_peer();
-    heard.borrow().iter().filter_map(|address| address.clone().with_p2p(local).ok()).collect()
+    let heard = heard.borrow();
+    let bound = heard.iter().filter_map(|address| address.clone().with_p2p(local).ok());
+    (bound.collect(), reloader)
 }
 
 /// Time for the system to say where we listen.

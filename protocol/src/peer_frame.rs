@@ -1,5 +1,7 @@
 //! Everything that two nodes say to each other.
 
+use bytes::Bytes;
+
 use crate::{
     address::UserName,
     bundle::Bundle,
@@ -215,6 +217,14 @@ impl Forward {
     }
 }
 
+wire_struct! {
+    /// The sender's newest descriptor, on a link that stands.
+    pub struct Announce {
+        /// As it stands in the DHT.
+        0 => descriptor: Bytes,
+    }
+}
+
 wire_union! {
     /// From a node to a node.
     pub enum PeerFrame {
@@ -256,6 +266,8 @@ wire_union! {
         18 => DirectoryWanted(DirectoryWanted),
         /// List and bundles of one user, for a custodian; bulk lane.
         19 => DirectoryEntry(DirectoryEntry),
+        /// The sender's newest descriptor; control lane.
+        20 => Announce(Announce),
     }
 }
 

@@ -39,6 +39,8 @@ wire_code! {
         16 => RolledBack,
         /// It is sealed to a key that the destination has replaced: seal it again, to the new one.
         17 => StaleKey,
+        /// The node is gone for good.
+        18 => Retired,
     }
 }
 
@@ -60,7 +62,8 @@ impl RefusalCode {
             | Self::WrongNode
             | Self::Version
             | Self::RolledBack
-            | Self::StaleKey => false,
+            | Self::StaleKey
+            | Self::Retired => false,
         }
     }
 
@@ -91,6 +94,7 @@ impl RefusalCode {
                 "this device was restored from an old copy and needs a new device id"
             }
             Self::StaleKey => "the other node has new keys; it will be sealed again",
+            Self::Retired => "that node is gone for good: ask for the person's new address",
         }
     }
 }

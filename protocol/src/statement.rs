@@ -47,7 +47,7 @@ wire_code! {
         2 => UnknownRecipient,
         /// The device was removed from its account.
         3 => DeviceRemoved,
-        /// The destination's policy refuses this origin.
+        /// The destination's policy refuses this origin, or the own node's that destination.
         4 => Policy,
         /// It is larger than the destination takes.
         5 => TooLarge,
@@ -59,6 +59,8 @@ wire_code! {
         8 => Dropped,
         /// The device set it aside after too many pushes without an answer.
         9 => Poison,
+        /// The destination's node is gone for good.
+        10 => Retired,
     }
 }
 

@@ -268,6 +268,9 @@ impl Node {
                 | Effect::ClosePeer { .. }
                 | Effect::Dial { .. }
                 | Effect::Lookup { .. }
+                | Effect::Pin { .. }
+                | Effect::Meet { .. }
+                | Effect::Bar { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_)

@@ -75,6 +75,7 @@ impl World {
             | PeerInput::FetchUser(_)
             | PeerInput::User(_)
             | PeerInput::KeepAlive { .. }
+            | PeerInput::Announce(_)
             | PeerInput::Farewell { .. } => return false,
         };
         self.liar_sends(node, link, &answer);

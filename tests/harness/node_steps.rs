@@ -239,6 +239,8 @@ impl World {
                 self.trace.say(self.schedule.now_ms(), || format!("{name} looks for {target:?}"));
                 self.look_up(node, target);
             }
+            // The network has no addresses that a filter would keep back, and no door in front of it.
+            Effect::Pin { .. } | Effect::Meet { .. } | Effect::Bar { .. } => {}
             Effect::Publish { descriptor } => {
                 self.i27_serials_never_repeat(node, &descriptor)?;
                 let name = self.name(Machine::Node(node));

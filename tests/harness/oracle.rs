@@ -270,6 +270,7 @@ impl Oracle {
             Observed::BadStatement => "bad statement",
             Observed::DeadLetter => "dead letter",
             Observed::AuditUnknown => "audit unknown",
+            Observed::Misbehaves => "misbehaves",
             Observed::RolledBack => "rolled back",
             Observed::OtherRolledBack => "other rolled back",
             Observed::OwnIdElsewhere => "own id elsewhere",

@@ -106,7 +106,15 @@ fn a_conversation_in_json_is_as_the_page_says() {
         let folder = acme.folder.clone();
         let data = ["--data", text(&folder)];
         as_told("tidings admin status", &data).await;
-        as_told("tidings admin peers", &data).await;
+        as_told("tidings admin peers list", &data).await;
+        let other = tidings_protocol::id::NodeId([7; 32]).to_text();
+        let allow = ["admin", "peers", "allow", &other, "--json", data[0], data[1]];
+        binary::json(&allow).await;
+        as_told("tidings admin peers show", &[&other, data[0], data[1]]).await;
+        as_told("tidings admin federation", &data).await;
+        as_told("tidings admin log list", &data).await;
+        as_told("tidings admin log verify", &data).await;
+        as_told("tidings admin reload", &data).await;
         as_told("tidings admin queue", &data).await;
         let invite = as_told("tidings invite", &["--uses", "2", data[0], data[1]]).await;
         let invite = invite["invite"].as_str().expect("an invite");

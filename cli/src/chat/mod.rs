@@ -9,7 +9,7 @@ mod mouse;
 mod pager;
 mod panes;
 mod runtime;
-mod screen;
+pub(crate) mod screen;
 #[cfg(test)]
 mod tests;
 mod text;

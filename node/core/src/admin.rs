@@ -1,12 +1,13 @@
-//! What an administrator asks, and the answers. Changes nothing but invites; what is done about dead
-//! letters is in `admin_dead.rs`.
+//! What an administrator asks, and the answers. Changes nothing but invites; what is said of other nodes
+//! is in `admin_peers.rs`, what is done about dead letters in `admin_dead.rs`. Each change is noted, see
+//! `admin_log.rs`.
 
-use tidings_protocol::{custody::Consent, id::NodeId, signed::Signed};
+use tidings_protocol::id::NodeId;
 use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
-    effect::{AdminReply, Effect, NodeStatus, PeerStatus, QueueItem},
+    effect::{AdminReply, Effect, NodeStatus, QueueItem},
     event::{AdminCommand, AdminToken},
     peer::Peer,
     schema::{self, OUT, OutRow},
@@ -27,7 +28,28 @@ impl Core {
         command: AdminCommand,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let reply = match command {
+        let (who, command) = match command {
+            AdminCommand::By { who, command } => (Some(who), *command),
+            command => (None, command),
+        };
+        let entry = command.log_entry();
+        let reply = self.administer(command, txn)?;
+        if let Some((what, about)) = entry
+            && !matches!(reply, AdminReply::Refused(_))
+        {
+            self.log_change(who, what, about, txn)?;
+        }
+        self.effects.push_back(Effect::AdminReply { token, reply });
+        Ok(())
+    }
+
+    fn administer(
+        &mut self,
+        command: AdminCommand,
+        txn: &mut dyn Txn,
+    ) -> Result<AdminReply, StoreError> {
+        Ok(match command {
+            AdminCommand::By { .. } => AdminReply::Refused("asked in two names".to_owned()),
             AdminCommand::Invite { uses, life_ms, .. }
                 if uses == 0 || uses > INVITE_USES_MAX || life_ms > INVITE_LIFE_MS_MAX =>
             {
@@ -40,57 +62,28 @@ impl Core {
                 AdminReply::Done
             }
             AdminCommand::Peers => AdminReply::Peers(self.peer_statuses(txn)?),
+            AdminCommand::Peer { node } => self.peer_detail(&node, txn)?,
+            AdminCommand::ChangePeer { node, change, note } => {
+                self.change_peer(node, change, note, txn)?
+            }
+            AdminCommand::Meet { transport } => {
+                self.expect(transport);
+                AdminReply::Done
+            }
+            AdminCommand::RetryAll => self.retry_all(),
+            AdminCommand::SetFederation(mode) => {
+                self.set_federation(mode, txn)?;
+                AdminReply::Done
+            }
+            AdminCommand::Goodbye { is_taken_back } => self.goodbye(is_taken_back, txn)?,
+            AdminCommand::Reconfigure { live, .. } => self.reconfigure(*live, txn)?,
+            AdminCommand::Log { from } => AdminReply::Log(Self::log_page(from, txn)?),
             AdminCommand::Queue { node } => AdminReply::Queue(self.queue_items(node, txn)?),
             AdminCommand::Dead { node } => AdminReply::Dead(self.dead_letters(node, txn)?),
             AdminCommand::Redrive(pick) => self.redrive(pick, txn)?,
             AdminCommand::DropDead(pick) => self.drop_dead(pick, txn)?,
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
-        };
-        self.effects.push_back(Effect::AdminReply { token, reply });
-        Ok(())
-    }
-
-    fn peer_statuses(&self, txn: &dyn Txn) -> Result<Vec<PeerStatus>, StoreError> {
-        let mut statuses = Vec::with_capacity(self.peers.len());
-        for (node, peer) in &self.peers {
-            let from = peer.owed.first().copied().unwrap_or(peer.passed);
-            let first = Self::outbox_eids(txn, peer.number, from, 1)?;
-            let oldest = match first.first() {
-                Some((_, eid)) => schema::get::<OutRow>(txn, OUT, eid.as_bytes())?,
-                None => None,
-            };
-            let multiaddrs = peer.descriptor.as_ref().map(|(_, known)| {
-                known.addresses.transports.iter().flat_map(|t| t.multiaddrs.clone()).collect()
-            });
-            statuses.push(PeerStatus {
-                node: *node,
-                connected: peer.link.is_some(),
-                link: peer.link,
-                queued: peer.queued,
-                waiting: peer.waiting(),
-                oldest_ms: oldest.map(|row| row.accepted_ms),
-                dead: peer.dead.len(),
-                dead_oldest_ms: peer.dead.oldest_ms(),
-                statements: peer.statements,
-                in_custody: peer.held,
-                consent_rows: self.consent_rows(node, txn)?,
-                failures: peer.retry.failures,
-                next_try_ms: peer.retry.next_ms.filter(|_| peer.link.is_none()),
-                seen_ms: (peer.seen_ms > 0).then_some(peer.seen_ms),
-                record_ms: peer.descriptor.as_ref().map(|(_, known)| known.addresses.serial),
-                multiaddrs: multiaddrs.unwrap_or_default(),
-            });
-        }
-        Ok(statuses)
-    }
-
-    /// What a custodian of ours consents to hold, in envelopes.
-    fn consent_rows(&self, node: &NodeId, txn: &dyn Txn) -> Result<Option<u64>, StoreError> {
-        if !self.custodians.contains(node) {
-            return Ok(None);
-        }
-        let consent: Option<Signed<Consent>> = schema::get(txn, schema::CONSENTS, node.as_bytes())?;
-        Ok(Some(consent.and_then(|consent| consent.peek().ok()).map_or(0, |consent| consent.rows)))
+        })
     }
 
     fn queue_items(
@@ -140,7 +133,12 @@ impl Core {
             inbox: self.tally.total(),
             counting: self.tally.is_counting(),
             intake: self.intake,
+            federation: self.federation(),
+            is_federation_set: self.policy.federation.is_some(),
+            requests: self.requests(),
+            retired_ms: self.own.retired_ms,
             multiaddrs,
+            log: Self::admin_log_head(txn)?,
         })
     }
 }

@@ -14,6 +14,7 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
+    conduct::Offence,
     effect::Observed,
     event::LinkId,
     outbox::RESEND_MAX,
@@ -214,6 +215,7 @@ impl Core {
         }
         for _ in 0..lost {
             self.observe(Observed::AuditUnknown);
+            self.blame(node, Offence::AuditUnknown);
         }
         Ok(())
     }

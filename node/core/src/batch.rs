@@ -47,6 +47,8 @@ pub(crate) struct Batch {
     pub(crate) peers: BTreeSet<NodeId>,
     /// Peers whose row must be written.
     pub(crate) peer_rows: BTreeSet<NodeId>,
+    /// Nodes whose policy must be written.
+    pub(crate) policy_rows: BTreeSet<NodeId>,
 }
 
 /// Submissions under one signed root.
@@ -72,6 +74,7 @@ impl Core {
     /// From the store; the process must end.
     pub fn finish(&mut self, now_ms: u64, txn: &mut dyn Txn) -> Result<(), StoreError> {
         self.now_ms = now_ms;
+        self.step_partings(txn)?;
         self.finish_accepted(txn);
         self.finish_own_statements();
         self.write_proofs(txn)?;
@@ -87,6 +90,9 @@ impl Core {
         }
         for node in core::mem::take(&mut self.batch.peer_rows) {
             self.write_peer(&node, txn)?;
+        }
+        for node in core::mem::take(&mut self.batch.policy_rows) {
+            self.write_policy(&node, txn)?;
         }
         self.batch.rows = 0;
         Ok(())
@@ -171,6 +177,10 @@ impl Core {
 
     fn finish_answers(&mut self, txn: &dyn Txn) {
         for (link, mut answers) in core::mem::take(&mut self.batch.answers) {
+            // It may have ended behind what it is answered for.
+            if !self.links.contains_key(&link) {
+                continue;
+            }
             let mark = self.mark(txn);
             while !answers.is_empty() {
                 let mut rest = split_answers(&mut answers);
@@ -180,6 +190,9 @@ impl Core {
             }
         }
         for (link, rows) in core::mem::take(&mut self.batch.statement_rows) {
+            if !self.links.contains_key(&link) {
+                continue;
+            }
             let mark = self.mark(txn);
             for rows in rows.chunks(ROWS_PER_ANSWER) {
                 let took = StatementsTook { rows: rows.to_vec(), mark: mark.clone() };

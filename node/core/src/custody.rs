@@ -10,7 +10,7 @@ use tidings_protocol::{
     peer_frame::{Forward, PeerFrame, Wanted},
     refusal::{Refusal, RefusalCode},
     signed::Signed,
-    statement::{Claim, Statement},
+    statement::{Claim, Reason, Statement},
 };
 use tidings_store::{StoreError, Txn};
 
@@ -20,6 +20,7 @@ use crate::{
     effect::Observed,
     event::{LinkId, PassingEnvelope, PreparedEnvelope},
     inbox::Hop,
+    policy::{Act, Verdict},
     schema::{
         self, CONSENTS, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SEEN, SeenRow,
         expiry_key, peer_key,
@@ -82,6 +83,9 @@ impl Core {
     /// The terms of the agreement with an absent node, or why nothing is held for it.
     fn agreement(&mut self, absent: &NodeId) -> Result<CustodyTerms, RefusalCode> {
         let terms = self.custody_terms(absent).ok_or(RefusalCode::Refused)?;
+        if let Verdict::No(code) = self.may(absent, Act::Queue) {
+            return Err(code);
+        }
         let is_known = self.peers.get(absent).is_some_and(|peer| peer.descriptor.is_some());
         if !is_known {
             self.reach(absent);
@@ -89,6 +93,9 @@ impl Core {
         }
         if !self.custodians_of(absent).contains(&self.node) {
             return Err(RefusalCode::Refused);
+        }
+        if self.own.retired_ms.is_some() {
+            return Err(RefusalCode::Retired);
         }
         if self.draining {
             return Err(RefusalCode::Draining);
@@ -155,6 +162,9 @@ impl Core {
         passing: &PassingEnvelope,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
+        if self.is_envelope_too_fast(link, node, passing.eid, passing.shared.len()) {
+            return Ok(());
+        }
         let header = &passing.forward.header;
         let origin = passing.origin.as_ref();
         let origin = origin.filter(|origin| self.is_current(&header.origin, origin));
@@ -210,11 +220,25 @@ impl Core {
         }
         if let Some(seen) = self.seen_row(&passing.eid, txn)? {
             self.observe(Observed::Duplicate);
+            self.count_duplicate(custodian);
             // It would not ask if it knew: so it can let go at once.
             self.tell_ends(custodian, &passing.eid, &seen);
             self.add_hop(&passing.eid, seen, custodian, txn)?;
             self.answer_peer(link, passing.eid, None, Vec::new());
             return Ok(());
+        }
+        if self.own.retired_ms.is_some() {
+            return self.refuse_forward(link, passing, RefusalCode::Retired);
+        }
+        match self.may(&passing.forward.header.origin, Act::Take) {
+            Verdict::Yes => {}
+            Verdict::Later => return self.refuse_forward(link, passing, RefusalCode::Busy),
+            // The custodian may let go, and the origin too, once it has this: nothing more comes.
+            Verdict::No(code) => {
+                let hop = Hop::Peers(vec![*custodian]);
+                self.state_own(&hop, Claim::Closed, passing.eid, None, Some(Reason::Policy));
+                return self.refuse_forward(link, passing, code);
+            }
         }
         let envelope = match &passing.opened {
             Some(Ok(envelope)) if self.is_same(passing, envelope) => envelope,
@@ -343,6 +367,7 @@ impl Core {
             account: None,
             accepted_ms: self.now_ms,
             expires_ms: until_ms,
+            bytes: row.bytes(),
             copies: before.map_or_else(|| open.collect(), |before| before.copies),
             let_go: None,
         };
@@ -352,6 +377,7 @@ impl Core {
         }
         if let Some(peer) = self.peers.get_mut(&absent) {
             peer.queued += 1;
+            peer.queued_bytes += row.bytes();
             peer.unsent += 1;
             peer.held += 1;
             peer.held_bytes += row.bytes();

@@ -5,14 +5,14 @@ use tidings_protocol::{
     client_frame::{Goaway, NodeFrame},
     descriptor::{Addresses, CheckedDescriptor, Descriptor, NodeState, Transport},
     limits,
-    peer_frame::{Farewell, PeerFrame},
+    peer_frame::{Announce, Farewell, PeerFrame},
     refusal::{Refusal, RefusalCode},
 };
 use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
-    effect::{Effect, Observed},
+    effect::{AdminReply, Effect, Observed},
     schema::{self, META},
 };
 
@@ -22,6 +22,8 @@ const RENEW_MS: u64 = 6 * 3600 * 1000;
 const LOOK_MS_MIN: u64 = 1_000;
 /// The longest time between two look-ups, after which there is no other: six hours are soon over.
 const LOOK_MS_MAX: u64 = 3600 * 1000;
+/// In [`META`]: since when this node is gone for good.
+const RETIRED: &[u8] = b"retired";
 /// How long clients wait before they come back after a stop, at least.
 const RETURN_MS_MIN: u64 = 500;
 
@@ -29,6 +31,8 @@ const RETURN_MS_MIN: u64 = 500;
 #[derive(Debug, Default)]
 pub(crate) struct OwnDescriptor {
     current: Option<Descriptor>,
+    /// Since when this node is gone for good, in Unix ms.
+    pub(crate) retired_ms: Option<u64>,
     transports: Vec<Transport>,
     /// When it is signed afresh, in Unix ms.
     renew_ms: Option<u64>,
@@ -76,7 +80,7 @@ impl Core {
             return Ok(());
         }
         self.own.transports = vec![transport];
-        self.sign_descriptor(NodeState::Serving, txn)?;
+        self.sign_descriptor(txn)?;
         self.wake_wanted();
         Ok(())
     }
@@ -90,7 +94,7 @@ impl Core {
             self.effects.push_back(Effect::Lookup { node: self.node });
         }
         if self.own.renew_ms.is_some_and(|renew_ms| renew_ms <= self.now_ms) && !self.draining {
-            self.sign_descriptor(NodeState::Serving, txn)?;
+            self.sign_descriptor(txn)?;
         }
         Ok(())
     }
@@ -115,10 +119,42 @@ impl Core {
             return Ok(());
         }
         schema::put(txn, META, b"addresses serial", &serial)?;
-        self.sign_descriptor(NodeState::Serving, txn)
+        self.sign_descriptor(txn)
     }
 
-    fn sign_descriptor(&mut self, state: NodeState, txn: &mut dyn Txn) -> Result<(), StoreError> {
+    /// This node says that it is gone for good, or that it is not. It goes on running, so that what it
+    /// owes others is handed over; it takes nothing new.
+    pub(crate) fn goodbye(
+        &mut self,
+        is_taken_back: bool,
+        txn: &mut dyn Txn,
+    ) -> Result<AdminReply, StoreError> {
+        if self.own.current.is_none() {
+            return Ok(AdminReply::Refused("the node does not listen yet: try again".to_owned()));
+        }
+        if is_taken_back {
+            txn.delete(META, RETIRED)?;
+            self.own.retired_ms = None;
+        } else {
+            let since_ms = self.own.retired_ms.unwrap_or(self.now_ms);
+            schema::put(txn, META, RETIRED, &since_ms)?;
+            self.own.retired_ms = Some(since_ms);
+        }
+        self.sign_descriptor(txn)?;
+        Ok(AdminReply::Done)
+    }
+
+    pub(crate) fn load_goodbye(&mut self, txn: &dyn Txn) -> Result<(), StoreError> {
+        self.own.retired_ms = schema::get(txn, META, RETIRED)?;
+        Ok(())
+    }
+
+    fn sign_descriptor(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        let state = match self.own.retired_ms {
+            Some(_) => NodeState::Retired,
+            None if self.draining => NodeState::Draining,
+            None => NodeState::Serving,
+        };
         let stored: Option<u64> = schema::get(txn, META, b"addresses serial")?;
         let serial = stored.map_or(self.now_ms, |stored| self.now_ms.max(stored + 1));
         schema::put(txn, META, b"addresses serial", &serial)?;
@@ -133,14 +169,22 @@ impl Core {
         let descriptor = Descriptor::sign(delegation, &addresses, &self.settings.operational);
         self.own.current = Some(descriptor.clone());
         self.own.renew_ms = Some(self.now_ms + RENEW_MS);
+        let announce = Announce { descriptor: Bytes::from(descriptor.encode()) };
         self.effects.push_back(Effect::Publish { descriptor });
+        if !self.draining {
+            // Who is linked need not wait until it finds it.
+            let links: Vec<_> = self.links.keys().copied().collect();
+            for link in links {
+                self.tell_peer(link, PeerFrame::Announce(announce.clone()));
+            }
+        }
         Ok(())
     }
 
     /// The node stops: peers and devices are told, and nothing new is taken.
     pub(crate) fn on_drain(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
         self.draining = true;
-        self.sign_descriptor(NodeState::Draining, txn)?;
+        self.sign_descriptor(txn)?;
         let refusal = Refusal { code: RefusalCode::Draining, after_ms: None };
         let conns: Vec<_> = self.sessions.keys().copied().collect();
         for conn in conns {

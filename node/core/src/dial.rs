@@ -2,12 +2,13 @@
 //! is in `peer.rs`; how long to wait after a failure in `retry.rs`.
 
 use tidings_protocol::{
-    descriptor::{CheckedDescriptor, Descriptor, NodeState, Transport},
+    descriptor::{CheckedDescriptor, Descriptor, Transport},
     id::NodeId,
+    refusal::RefusalCode,
 };
 use tidings_store::{StoreError, Txn};
 
-use crate::{Core, effect::Effect, peer::Peer};
+use crate::{Core, effect::Effect, event::LinkId, peer::Peer};
 
 /// How long an attempt to reach a peer may take.
 const DIAL_MS_MAX: u64 = 20_000;
@@ -30,22 +31,54 @@ impl Core {
         }
     }
 
+    /// The peer ends the link, for now or for good.
+    pub(crate) fn on_farewell(
+        &mut self,
+        link: LinkId,
+        node: &NodeId,
+        code: RefusalCode,
+        after_ms: Option<u64>,
+    ) {
+        // Its policy is about this node, and no envelope is to blame for it.
+        let is_policy = matches!(code, RefusalCode::Refused | RefusalCode::Retired);
+        if !code.may_retry() && !is_policy {
+            self.blame_unanswered(link);
+        }
+        self.effects.push_back(Effect::ClosePeer { link });
+        self.on_peer_closed(link);
+        let (now_ms, chance) = (self.now_ms, u32::from_be_bytes(self.random()));
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        peer.is_leaving = code == RefusalCode::Draining;
+        peer.refuses_us = is_policy.then_some((code, now_ms));
+        if is_policy {
+            peer.retry.refused(now_ms, chance);
+        } else if let Some(after_ms) = after_ms {
+            peer.retry.put_off(now_ms, after_ms);
+        }
+        if peer.retry.next_ms.is_some_and(|next_ms| next_ms > now_ms) {
+            self.fetches.hurry(node, now_ms);
+        }
+    }
+
     /// Peers to which there is something to say, or that will have something to say to us: called once
     /// we can greet.
     pub(crate) fn wake_wanted(&mut self) {
         let is_recent = |peer: &Peer| self.now_ms.saturating_sub(peer.seen_ms) < RECENT_MS;
-        let wanted = self.peers.iter().filter(|(node, peer)| self.wants(node) || is_recent(peer));
+        let may_be =
+            |node: &NodeId, peer| self.wants(node) || (is_recent(peer) && self.may_send(node));
+        let wanted = self.peers.iter().filter(|(node, peer)| may_be(node, peer));
         let wanted: Vec<NodeId> = wanted.map(|(node, _)| *node).collect();
         self.batch.peers.extend(wanted);
     }
 
-    /// True when there is something to say to a peer.
+    /// True when there is something to say to a peer, and it may be said.
     pub(crate) fn wants(&self, node: &NodeId) -> bool {
-        self.fetches.wants(node)
+        let is_wanted = self.fetches.wants(node)
             || self.handings.wants(node)
             // Through them what was held comes at once, and what is held is known to be needed.
             || self.custodians.contains(node)
-            || self.peers.get(node).is_some_and(Peer::is_wanted)
+            || self.peers.get(node).is_some_and(Peer::is_wanted);
+        is_wanted && self.may_send(node)
     }
 
     pub(crate) fn on_found(
@@ -62,7 +95,7 @@ impl Core {
             .peers
             .get(node)
             .is_some_and(|peer| peer.link.is_none() && peer.retry.dialing_until_ms.is_some());
-        if is_waiting {
+        if is_waiting && self.may_send(node) {
             match self.transports_of(node) {
                 Some(transports) => {
                     self.effects.push_back(Effect::Dial { node: *node, transports });
@@ -76,6 +109,8 @@ impl Core {
     fn transports_of(&self, node: &NodeId) -> Option<Vec<Transport>> {
         let pinned = self.settings.pinned.iter().find(|(known, _)| known == node);
         let mut transports = pinned.map(|(_, t)| t.clone()).unwrap_or_default();
+        let told = self.policy.rows.get(node).map(|row| row.pinned.as_slice());
+        transports.extend(told.unwrap_or_default().iter().cloned());
         if let Some((_, checked)) = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref()) {
             transports.extend(checked.addresses.transports.iter().cloned());
         }
@@ -86,16 +121,13 @@ impl Core {
     pub(crate) fn reach(&mut self, node: &NodeId) {
         let now_ms = self.now_ms;
         let transports = self.transports_of(node);
+        let may_send = self.may_send(node);
         let Some(peer) = self.peers.get_mut(node) else { return };
         let is_under_way = peer.retry.dialing_until_ms.is_some_and(|until| until > now_ms);
         let is_due = peer.retry.next_ms.is_none_or(|next| next <= now_ms);
-        let is_retired = peer
-            .descriptor
-            .as_ref()
-            .is_some_and(|(_, known)| known.addresses.state == NodeState::Retired);
         // Without a descriptor of our own we could not greet; `on_listening` comes back to this.
         let is_mute = self.draining || self.own.current().is_none();
-        if peer.link.is_some() || is_under_way || !is_due || is_retired || is_mute {
+        if peer.link.is_some() || is_under_way || !is_due || !may_send || is_mute {
             return;
         }
         peer.retry.dialing_until_ms = Some(now_ms + DIAL_MS_MAX);
@@ -117,6 +149,7 @@ impl Core {
         {
             let silent_ms = now_ms.saturating_sub(peer.seen_ms);
             peer.retry.failed(now_ms, silent_ms, chance);
+            peer.conduct.counts.dials_failed += 1;
             self.batch.peers.insert(*node);
         }
         self.restart_offers(node);

@@ -3,14 +3,19 @@
 use bytes::Bytes;
 use tidings_protocol::{
     client_frame::NodeFrame,
-    descriptor::{Descriptor, Transport},
-    id::NodeId,
+    descriptor::{Descriptor, NodeState, Transport},
+    id::{Hash, NodeId},
     peer_frame::PeerFrame,
     refusal::RefusalCode,
 };
 
 use crate::{
+    admin_log::LogEntry,
+    conduct::Counts,
     event::{AdminToken, ConnId, LinkId},
+    policy::{Federation, Standing},
+    rates::Limits,
+    schema::PolicyRow,
     space::Intake,
     step::Step,
 };
@@ -57,6 +62,23 @@ pub enum Effect {
     Lookup {
         /// The node.
         node: NodeId,
+    },
+    /// Remember where a process is that an administrator configured, whatever the address filter says.
+    Pin {
+        /// The process.
+        transport: Transport,
+    },
+    /// Open a link to a process, whosever it is.
+    Meet {
+        /// The process.
+        transport: Transport,
+    },
+    /// Let a process in no more, or again.
+    Bar {
+        /// Its libp2p peer id, as bytes.
+        transport: Bytes,
+        /// Whether it is kept out.
+        is_barred: bool,
     },
     /// Publish the own descriptor.
     Publish {
@@ -109,6 +131,8 @@ pub enum Observed {
     DeadLetter,
     /// An audit found an envelope missing at its destination; zero in peace.
     AuditUnknown,
+    /// A peer does again and again what no honest one does.
+    Misbehaves,
     /// Own store was found to be rolled back.
     RolledBack,
     /// A peer or device was found to be rolled back.
@@ -128,12 +152,18 @@ pub enum AdminReply {
     Refused(String),
     /// Peers.
     Peers(Vec<PeerStatus>),
+    /// One peer.
+    Peer(Box<PeerDetail>),
+    /// Entries of the administrators' log.
+    Log(Vec<LogEntry>),
     /// Queued envelopes.
     Queue(Vec<QueueItem>),
     /// Dead letters.
     Dead(Vec<DeadLetter>),
     /// How many dead letters were sent again, or dropped.
     Changed(u64),
+    /// How many peers are tried at once.
+    Tried(u64),
     /// The node.
     Status(Box<NodeStatus>),
 }
@@ -143,6 +173,11 @@ pub enum AdminReply {
 pub struct PeerStatus {
     /// The peer.
     pub node: NodeId,
+    /// How it stands here.
+    pub standing: Standing,
+    /// What it did that no honest peer does, in thousandths of a point; half is forgotten after ten
+    /// minutes.
+    pub score: u64,
     /// A link is up and greeted.
     pub connected: bool,
     /// Which.
@@ -150,6 +185,8 @@ pub struct PeerStatus {
     /// Envelopes that are not final: those that wait to be handed over, and those that the peer holds
     /// and whose end is not proved.
     pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
     /// Those that wait to be handed over, as far as is known: after a start, what was sent and not
     /// answered counts as handed over until the first link.
     pub waiting: u64,
@@ -175,6 +212,33 @@ pub struct PeerStatus {
     pub record_ms: Option<u64>,
     /// Where it can be reached, as far as is known.
     pub multiaddrs: Vec<String>,
+}
+
+/// All that is known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerDetail {
+    /// As in the list.
+    pub status: PeerStatus,
+    /// What was said of it.
+    pub policy: PolicyRow,
+    /// What it says of itself.
+    pub state: Option<NodeState>,
+    /// Why it refused this node for good the last time, and when, in Unix ms.
+    pub refuses_us: Option<(RefusalCode, u64)>,
+    /// The incarnation that it last named.
+    pub incarnation: Option<u64>,
+    /// When its root key appointed its operational key, by its own clock.
+    pub delegation_ms: Option<u64>,
+    /// Who holds for it while it is away.
+    pub custodians: Vec<NodeId>,
+    /// Domains that it claims; nobody has checked them.
+    pub domains: Vec<String>,
+    /// What it may cost.
+    pub limits: Limits,
+    /// What it has done since this node started.
+    pub counts: Counts,
+    /// Until when it is left alone for what it did, in Unix ms.
+    pub left_alone_until_ms: Option<u64>,
 }
 
 /// A queued envelope as an administrator sees it.
@@ -246,6 +310,16 @@ pub struct NodeStatus {
     pub counting: bool,
     /// From whom new envelopes are taken, by the space that is left.
     pub intake: Intake,
+    /// Who may deal with this node when nothing else was said of them.
+    pub federation: Federation,
+    /// That was set by hand, and is not as configured.
+    pub is_federation_set: bool,
+    /// Nodes that wait for an administrator.
+    pub requests: u64,
+    /// Since when this node says that it is gone for good, in Unix ms.
+    pub retired_ms: Option<u64>,
+    /// Number and hash of the newest entry of the administrators' log.
+    pub log: Option<(u64, Hash)>,
     /// Where this process listens.
     pub multiaddrs: Vec<String>,
 }

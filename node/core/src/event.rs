@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tidings_protocol::{
     client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys},
     custody::{CheckedOrigin, Consent},
-    descriptor::{CheckedDescriptor, Delegation, Descriptor},
+    descriptor::{CheckedDescriptor, Delegation, Descriptor, Transport},
     device_list::CheckedList,
     directory::{Directory, DirectoryEntry, DirectoryWanted},
     envelope::EnvelopeHead,
@@ -16,6 +16,8 @@ use tidings_protocol::{
     signed::Signed,
     statement::Checked,
 };
+
+use crate::{policy::Federation, reconfigure::LiveSettings, schema::LimitsRow};
 
 /// A connection of a device. Never used twice within one boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -278,7 +280,11 @@ pub enum PeerInput {
     Farewell {
         /// Why.
         code: RefusalCode,
+        /// When it may be tried again, in ms from now, if the peer says so.
+        after_ms: Option<u64>,
     },
+    /// The peer's newest descriptor.
+    Announce(Box<(Descriptor, CheckedDescriptor)>),
 }
 
 /// A peer's hello with its descriptors read and checked.
@@ -304,8 +310,55 @@ pub enum AdminCommand {
         /// How long it is good for, in ms.
         life_ms: u64,
     },
+    /// The same, asked by this user of the system.
+    By {
+        /// His number.
+        who: u32,
+        /// What he asks.
+        command: Box<Self>,
+    },
     /// All peers, with queue and state.
     Peers,
+    /// All that is known of one peer.
+    Peer {
+        /// Which.
+        node: NodeId,
+    },
+    /// Changes how this node deals with another one.
+    ChangePeer {
+        /// Which.
+        node: NodeId,
+        /// The change.
+        change: PeerChange,
+        /// Why, for other administrators.
+        note: String,
+    },
+    /// Dials a process, and lets in the node whose it is.
+    Meet {
+        /// The process.
+        transport: Transport,
+    },
+    /// Tries all peers at once that there is something for.
+    RetryAll,
+    /// Sets who may deal with this node when nothing else was said; absent: as configured.
+    SetFederation(Option<Federation>),
+    /// Says to everybody that this node is gone for good.
+    Goodbye {
+        /// Says instead that it is not.
+        is_taken_back: bool,
+    },
+    /// The configuration was read again.
+    Reconfigure {
+        /// What it says of what may change.
+        live: Box<LiveSettings>,
+        /// The names of what has changed, for the log.
+        changed: String,
+    },
+    /// Entries of the administrators' log, oldest first.
+    Log {
+        /// From this number on.
+        from: u64,
+    },
     /// What waits for one peer, or for all.
     Queue {
         /// The peer.
@@ -322,6 +375,27 @@ pub enum AdminCommand {
     DropDead(DeadPick),
     /// The node at a glance.
     Status,
+}
+
+/// How this node deals with another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// Lets it in, whatever was said before.
+    Allow,
+    /// Keeps it out, and ends what waits for it.
+    Deny,
+    /// Sends nothing to it and takes nothing from it, and keeps everything.
+    Pause,
+    /// The end of that.
+    Resume,
+    /// Declares it gone for good: ends what waits for it.
+    Retire,
+    /// Tries it at once.
+    RetryNow,
+    /// Lets it in and says where it is.
+    Pin(Vec<Transport>),
+    /// Says what it may cost.
+    Limit(LimitsRow),
 }
 
 /// Which dead letters.

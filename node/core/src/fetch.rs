@@ -18,6 +18,7 @@ use tidings_store::{StoreError, Txn};
 use crate::{
     Core,
     event::{ConnId, LinkId},
+    policy::{Act, Verdict},
     schema::{self, ACCOUNTS, AccountRow, CachedUser, USERS, user_key},
 };
 
@@ -108,6 +109,11 @@ impl Core {
             return Ok(());
         }
         let node = asked.node;
+        if let Verdict::No(code) = self.may(&node, Act::Queue) {
+            self.refuse(conn, Refusable::Request(asked.request), code);
+            return Ok(());
+        }
+        self.introduce(&node);
         self.peer_number(&node, txn)?;
         let number = self.fetches.next;
         self.fetches.next += 1;
@@ -119,7 +125,7 @@ impl Core {
                 let is_backing_off = self.peers.get(&node).is_some_and(|peer| {
                     peer.retry.failures > 0 && peer.retry.next_ms.is_some_and(|n| n > self.now_ms)
                 });
-                if is_backing_off {
+                if is_backing_off || !self.may_send(&node) {
                     self.fetches.hurry(&node, self.now_ms);
                 }
                 self.reach(&node);

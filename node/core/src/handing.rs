@@ -189,7 +189,7 @@ impl Core {
         let mut named: Vec<NodeId> = self
             .custodians_of(absent)
             .iter()
-            .filter(|named| **named != self.node && *named != absent)
+            .filter(|named| **named != self.node && *named != absent && self.may_send(named))
             .copied()
             .collect();
         let handing = self.handings.absent.get(absent);
@@ -439,7 +439,7 @@ impl Core {
         }
     }
 
-    fn end_handing(&mut self, absent: &NodeId) {
+    pub(crate) fn end_handing(&mut self, absent: &NodeId) {
         if self.handings.absent.remove(absent).is_some() {
             self.handings.count_hosts();
         }

@@ -12,8 +12,8 @@ use tidings_protocol::{
     hello::PeerHello,
     id::{Eid, NodeId},
     limits,
-    peer_frame::{Forward, Offer, PeerFrame, Wanted},
-    refusal::RefusalCode,
+    peer_frame::{Announce, Farewell, Forward, Offer, PeerFrame, Wanted},
+    refusal::{Refusal, RefusalCode},
     sealed::{OpenTargetsError, SealingSecret},
     statement::Checked,
 };
@@ -186,7 +186,13 @@ fn peer_input(
         }
         PeerFrame::DirectoryEntry(entry) => PeerInput::DirectoryEntry(Box::new(entry)),
         PeerFrame::KeepAlive(alive) => PeerInput::KeepAlive { mark: alive.mark },
-        PeerFrame::Farewell(farewell) => PeerInput::Farewell { code: farewell.refusal.code },
+        PeerFrame::Farewell(Farewell { refusal: Refusal { code, after_ms } }) => {
+            PeerInput::Farewell { code, after_ms }
+        }
+        PeerFrame::Announce(Announce { descriptor }) => {
+            let checked = Descriptor::read(&descriptor, now_ms).map_err(|_| NOT_AUTHORISED)?;
+            PeerInput::Announce(Box::new(checked))
+        }
     })
 }
 

@@ -13,8 +13,9 @@ use tidings_protocol::{
 use tidings_store::Table;
 
 use crate::schema::{
-    self, AccountRow, BodyRow, CachedUser, DeadLetterRow, DeadRow, DeviceRow, InboxRow, InviteRow,
-    OneTimeRow, OutRow, OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
+    self, AccountRow, AdminLogRow, BodyRow, CachedUser, DeadLetterRow, DeadRow, DeviceRow,
+    InboxRow, InviteRow, OneTimeRow, OutRow, OutboxRow, PeerRow, PolicyRow, ReplacedRow, SeenRow,
+    SubmitRow,
 };
 
 /// A part of a key.
@@ -81,6 +82,7 @@ const NAME: KeyPart = KeyPart::Text { name: "name" };
 const LSN: KeyPart = KeyPart::Number { name: "lsn", len: 8 };
 const PEER: KeyPart = KeyPart::Number { name: "peer", len: 4 };
 const VERSION: KeyPart = KeyPart::Number { name: "version", len: 8 };
+const SEQ: KeyPart = KeyPart::Number { name: "seq", len: 8 };
 const PREKEY: KeyPart = KeyPart::Number { name: "prekey", len: 4 };
 const MINUTE: KeyPart = KeyPart::Number { name: "minute", len: 4 };
 const KIND: KeyPart = KeyPart::Number { name: "kind", len: 1 };
@@ -114,6 +116,8 @@ pub static LAYOUT: &[Layout] = &[
     Layout { table: schema::EXPIRY, key: &[MINUTE, KIND, EID], value: None },
     rows::<DeadRow>(schema::DEAD, &[LSN]),
     rows::<DeadLetterRow>(schema::DEAD_LETTERS, &[PEER, LSN]),
+    rows::<PolicyRow>(schema::POLICY, &[NODE]),
+    rows::<AdminLogRow>(schema::ADMIN_LOG, &[SEQ]),
 ];
 
 #[cfg(test)]

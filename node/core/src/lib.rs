@@ -9,9 +9,12 @@ mod accept;
 mod account;
 mod admin;
 mod admin_dead;
+pub mod admin_log;
+mod admin_peers;
 mod allowance;
 mod audit;
 mod batch;
+pub mod conduct;
 mod custody;
 mod dead;
 mod delegations;
@@ -26,9 +29,13 @@ mod inbox;
 pub mod ingress;
 pub mod layout;
 mod outbox;
+mod parting;
 mod patience;
 mod peer;
+pub mod policy;
 mod push;
+pub mod rates;
+pub mod reconfigure;
 mod retry;
 pub mod schema;
 mod session;
@@ -57,12 +64,15 @@ use tidings_store::{Lineage, StoreError, Txn};
 
 use crate::{
     batch::Batch,
+    conduct::Offence,
     descriptor::OwnDescriptor,
     effect::{Effect, Observed},
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
     handing::Handings,
     peer::{Link, Peer},
+    policy::Policy,
+    rates::CoreClock,
     session::Session,
     settings::{Sabotage, Settings},
     space::Intake,
@@ -111,6 +121,8 @@ pub struct Core {
     links: BTreeMap<LinkId, Link>,
     peers: BTreeMap<NodeId, Peer>,
     numbers: BTreeMap<u32, NodeId>,
+    policy: Policy,
+    clock: CoreClock,
     fetches: Fetches,
     /// Who holds envelopes for this node while it is away.
     custodians: Vec<NodeId>,
@@ -169,6 +181,8 @@ impl Core {
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            policy: Policy::default(),
+            clock: CoreClock::default(),
             fetches: Fetches::default(),
             custodians: delegation.custodians,
             handings: Handings::default(),
@@ -177,7 +191,10 @@ impl Core {
             batch: Batch::default(),
             effects: VecDeque::new(),
         };
+        core.clock.set(now_ms);
+        core.load_goodbye(txn)?;
         core.load_peers(txn)?;
+        core.load_policy(txn)?;
         core.tally.step(now_ms, txn)?;
         Ok(core)
     }
@@ -199,6 +216,10 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let was_ms = core::mem::replace(&mut self.now_ms, now_ms);
+        self.clock.set(now_ms);
+        if was_ms > now_ms {
+            self.forget_rates();
+        }
         if was_ms > now_ms + CLOCK_SET_BACK_MS {
             self.greet_devices_anew();
         }
@@ -211,7 +232,13 @@ impl Core {
                 self.on_peer_connected(link, transport, dialer, txn);
             }
             Event::Peer { link, input } => return self.on_peer(link, input, txn),
-            Event::PeerBroke { link, code } => self.refuse_peer(link, code),
+            Event::PeerBroke { link, code } => {
+                let node = self.links.get(&link).and_then(|link| link.node);
+                self.refuse_peer(link, code);
+                if let Some(node) = node {
+                    self.blame(&node, Offence::Malformed);
+                }
+            }
             Event::PeerClosed { link } => {
                 self.blame_unanswered(link);
                 self.on_peer_closed(link);

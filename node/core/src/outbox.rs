@@ -14,6 +14,7 @@ use crate::{
     Core,
     effect::Effect,
     peer::{Peer, Sent},
+    policy::{Act, Verdict},
     schema::{self, DEAD_LETTERS, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
     settings::Sabotage,
     step::{Stage, Step},
@@ -103,8 +104,10 @@ impl Peer {
 impl Core {
     /// An envelope for a peer is on disk.
     pub(crate) fn note_queued(&mut self, node: &NodeId, fresh: Fresh) {
+        let bytes = (fresh.head_bytes + fresh.shared.len()) as u64;
         if let Some(peer) = self.peers.get_mut(node) {
             peer.queued += 1;
+            peer.queued_bytes += bytes;
             peer.unsent += 1;
             if peer.is_caught_up() {
                 peer.fresh.push(fresh);
@@ -114,12 +117,16 @@ impl Core {
         self.batch.peers.insert(*node);
     }
 
-    pub(crate) fn is_peer_queue_full(&self, node: &NodeId) -> bool {
-        self.peers.get(node).is_some_and(|peer| peer.queued >= self.settings.peer_rows_max)
-    }
-
     /// Sends what waits for a peer, within its window, or tries to reach it.
     pub(crate) fn pump_peer(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
+        if !self.may_send(node) {
+            self.end_handing(node);
+            // A node that is gone for good may still come for what was said of its own.
+            if self.may(node, Act::Answer) == Verdict::Yes {
+                self.pump_statements(node, txn)?;
+            }
+            return Ok(());
+        }
         if self.peers.get(node).is_none_or(|peer| peer.link.is_none()) {
             self.reach(node);
             return self.pump_custody(node, txn);
@@ -208,6 +215,8 @@ impl Core {
         let at_ms = self.now_ms;
         peer.inflight.insert(eid, Sent { lsn, at_ms, absent: None }, frame_bytes + shared.len());
         peer.patience.sent(at_ms);
+        peer.conduct.counts.envelopes_out += 1;
+        peer.conduct.counts.bytes_out += shared.len() as u64;
         if lsn > peer.sent {
             peer.sent = lsn;
             self.batch.peer_rows.insert(*node);
@@ -331,6 +340,7 @@ impl Core {
         if let Some(node) = self.numbers.get(&row.peer).copied()
             && let Some(peer) = self.peers.get_mut(&node)
         {
+            peer.queued_bytes = peer.queued_bytes.saturating_sub(row.bytes);
             if peer.drop_row(row.lsn) {
                 txn.delete(DEAD_LETTERS, &key)?;
             }

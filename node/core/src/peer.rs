@@ -10,7 +10,7 @@ use tidings_protocol::{
     id::{Eid, NodeId},
     limits,
     peer_frame::{Farewell, KeepAlive, PeerFrame},
-    refusal::RefusalCode,
+    refusal::{Refusal, RefusalCode},
     signed::Signed,
 };
 use tidings_store::{StoreError, Txn};
@@ -19,11 +19,14 @@ use crate::{
     Core,
     allowance::Allowance,
     audit::Audits,
+    conduct::{Conduct, Offence},
     dead::DeadLetters,
     effect::{Effect, Observed},
     event::{CheckedHello, LinkId, PeerInput},
     outbox::Fresh,
     patience::Patience,
+    policy::{Act, Verdict},
+    rates::Rates,
     retry::Retry,
     schema::{self, PEERS, PeerRow},
     window::Window,
@@ -66,6 +69,7 @@ pub(crate) struct Peer {
     pub(crate) sent: u64,
     pub(crate) seen_ms: u64,
     pub(crate) queued: u64,
+    pub(crate) queued_bytes: u64,
     /// Rows of the outbox from `passed` on.
     pub(crate) unsent: u64,
     pub(crate) statements: u64,
@@ -82,6 +86,8 @@ pub(crate) struct Peer {
     pub(crate) entrusted: Option<u64>,
     /// It has said that it stops.
     pub(crate) is_leaving: bool,
+    /// Why it refused this node for good the last time, and when.
+    pub(crate) refuses_us: Option<(RefusalCode, u64)>,
     /// The greeted link.
     pub(crate) link: Option<LinkId>,
     pub(crate) retry: Retry,
@@ -106,6 +112,9 @@ pub(crate) struct Peer {
     pub(crate) dead: DeadLetters,
     /// One-time pre-keys of own users that it has had.
     pub(crate) one_time: Allowance,
+    /// What it may cost; made when something first comes from it.
+    pub(crate) rates: Option<Rates>,
+    pub(crate) conduct: Conduct,
 }
 
 impl Peer {
@@ -118,6 +127,7 @@ impl Peer {
             sent: self.sent,
             seen_ms: self.seen_ms,
             queued: self.queued,
+            queued_bytes: self.queued_bytes,
             // After a start what lies above `sent` counts as not passed.
             unsent: self.unsent + self.owed.range(self.sent + 1..).count() as u64,
             statements: self.statements,
@@ -165,6 +175,7 @@ impl Core {
                 sent: row.sent,
                 seen_ms: row.seen_ms,
                 queued: row.queued,
+                queued_bytes: row.queued_bytes,
                 unsent: row.unsent,
                 passed: row.sent + 1,
                 statements: row.statements,
@@ -251,8 +262,10 @@ impl Core {
     fn introductions(&self) -> Vec<Bytes> {
         let mut known: Vec<_> = self
             .peers
-            .values()
-            .filter_map(|peer| peer.descriptor.as_ref().map(|(d, _)| (peer.seen_ms, d)))
+            .iter()
+            // Also of those that are gone: so others hear of it.
+            .filter(|(node, _)| self.may(node, Act::Take) == Verdict::Yes)
+            .filter_map(|(_, peer)| peer.descriptor.as_ref().map(|(d, _)| (peer.seen_ms, d)))
             .collect();
         known.sort_by_key(|(seen_ms, _)| core::cmp::Reverse(*seen_ms));
         known.truncate(limits::INTRODUCTIONS_MAX);
@@ -292,15 +305,25 @@ impl Core {
             known.is_mutual = false;
         }
         self.blame_unanswered(link);
+        let node = self.links.get(&link).and_then(|link| link.node);
         self.refuse_peer(link, RefusalCode::Busy);
+        if let Some(node) = node {
+            self.blame(&node, Offence::Timeout);
+        }
     }
 
     /// Ends a link with a reason.
     pub(crate) fn refuse_peer(&mut self, link: LinkId, code: RefusalCode) {
+        self.refuse_peer_with(link, code.into());
+    }
+
+    /// The same, and says when to come back.
+    pub(crate) fn refuse_peer_with(&mut self, link: LinkId, refusal: Refusal) {
         if !self.links.contains_key(&link) {
             return;
         }
-        self.tell_peer(link, PeerFrame::Farewell(Farewell { refusal: code.into() }));
+        let code = refusal.code;
+        self.tell_peer(link, PeerFrame::Farewell(Farewell { refusal }));
         self.effects.push_back(Effect::ClosePeer { link });
         self.observe(Observed::Refused(code));
         self.on_peer_closed(link);
@@ -316,6 +339,18 @@ impl Core {
         let Some(known) = self.links.get_mut(&link) else { return Ok(()) };
         known.heard_ms = now_ms;
         let node = known.node;
+        if let Some(node) = node
+            && self.may(&node, Act::Take) != Verdict::Yes
+        {
+            self.enforce(&node);
+            return Ok(());
+        }
+        if let Some(node) = node
+            && self.is_too_fast(link, &node, &input)
+        {
+            return Ok(());
+        }
+        let Some(known) = self.links.get_mut(&link) else { return Ok(()) };
         known.is_mutual |= node.is_some() && !matches!(input, PeerInput::Farewell { .. });
         match (node, input) {
             (None, PeerInput::Hello(hello)) => self.on_peer_hello(link, *hello, txn),
@@ -370,15 +405,16 @@ impl Core {
                 Ok(())
             }
             (Some(_), PeerInput::DirectoryWanted(_) | PeerInput::DirectoryEntry(_)) => Ok(()),
-            (Some(node), PeerInput::Farewell { code }) => {
-                if let Some(peer) = self.peers.get_mut(&node) {
-                    peer.is_leaving = code == RefusalCode::Draining;
+            (Some(node), PeerInput::Announce(announced)) => {
+                if announced.1.node() == node {
+                    self.learn(&node, *announced);
+                } else {
+                    self.blame(&node, Offence::NotItsOwn);
                 }
-                if !code.may_retry() {
-                    self.blame_unanswered(link);
-                }
-                self.effects.push_back(Effect::ClosePeer { link });
-                self.on_peer_closed(link);
+                Ok(())
+            }
+            (Some(node), PeerInput::Farewell { code, after_ms }) => {
+                self.on_farewell(link, &node, code, after_ms);
                 Ok(())
             }
         }
@@ -400,6 +436,11 @@ impl Core {
                 self.observe(Observed::OwnIdElsewhere);
             }
             self.refuse_peer(link, RefusalCode::NotAuthorised);
+            return Ok(());
+        }
+        let transport =
+            self.links.get(&link).map(|link| link.transport.clone()).unwrap_or_default();
+        if !self.lets_in(link, &node, &transport) {
             return Ok(());
         }
         // First, since a mark that the other process has left looks like a store that was rolled back.
@@ -459,12 +500,14 @@ impl Core {
 
     /// Keeps a descriptor that is newer than the known one.
     pub(crate) fn learn(&mut self, node: &NodeId, found: (Descriptor, CheckedDescriptor)) {
+        let before = self.state_of(node);
         let Some(peer) = self.peers.get_mut(node) else { return };
         let is_newer =
             peer.descriptor.as_ref().is_none_or(|(_, known)| found.1.is_newer_than(known));
         if is_newer {
             peer.descriptor = Some(found);
             self.batch.peer_rows.insert(*node);
+            self.notice_state(node, before);
         }
     }
 
@@ -519,12 +562,14 @@ impl Core {
     pub(crate) fn peers_deadline(&self) -> Option<u64> {
         let links = self.links.values().map(Link::deadline);
         let peers = self.peers.iter().filter_map(|(node, peer)| match peer.link {
+            Some(_) if !self.may_send(node) => peer.patience.deadline(),
             Some(_) => [peer.resend_deadline(), peer.audits.deadline(), peer.patience.deadline()]
                 .into_iter()
                 .flatten()
                 .min(),
             None if self.draining || self.own.current().is_none() => None,
             None if self.wants(node) => Some(peer.retry.next_ms.unwrap_or(self.now_ms)),
+            None if peer.conduct.until_ms > self.now_ms => Some(peer.conduct.until_ms),
             None => peer.retry.dialing_until_ms,
         });
         links.chain(peers).min()

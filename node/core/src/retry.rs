@@ -55,6 +55,18 @@ impl Retry {
         *self = Self { unanswered: self.unanswered, ..Self::default() };
     }
 
+    /// The peer refuses this node for good: it is tried a few times an hour, in case it thinks better.
+    pub(crate) fn refused(&mut self, now_ms: u64, chance: u32) {
+        let jittered = DELAY_MS_AWAY_MAX / 2 * u64::from(chance) / u64::from(u32::MAX);
+        self.next_ms = Some(now_ms + DELAY_MS_AWAY_MAX / 2 + jittered);
+    }
+
+    /// The peer says when it may be tried again.
+    pub(crate) fn put_off(&mut self, now_ms: u64, after_ms: u64) {
+        let at_ms = now_ms + after_ms.min(DELAY_MS_MAX);
+        self.next_ms = Some(self.next_ms.map_or(at_ms, |next_ms| next_ms.max(at_ms)));
+    }
+
     /// The peer does its work.
     pub(crate) const fn answered(&mut self) {
         self.unanswered = 0;

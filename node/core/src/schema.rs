@@ -8,7 +8,7 @@ use tidings_protocol::{
     address::UserName,
     bundle::{Bundle, OneTimePrekey},
     codec,
-    descriptor::Descriptor,
+    descriptor::{Descriptor, Transport},
     device_list::DeviceList,
     envelope::EnvelopeHead,
     hello::Mark,
@@ -21,6 +21,8 @@ use tidings_protocol::{
     statement::{Claim, Proof, Reason},
 };
 use tidings_store::{Schema, StoreError, Table, Txn, prefix_end};
+
+use crate::policy::Stand;
 
 /// name → number: single values.
 pub const META: Table = Table::new("meta");
@@ -70,6 +72,11 @@ pub const DEAD: Table = Table::new("dead");
 /// peer ‖ lsn → [`DeadLetterRow`]: rows of [`OUTBOX`] that are not sent in their turn any more.
 pub const DEAD_LETTERS: Table = Table::new("dead_letters");
 
+/// node id → [`PolicyRow`]: what administrators have said of other nodes.
+pub const POLICY: Table = Table::new("policy");
+/// number → [`AdminLogRow`]: what administrators have changed.
+pub const ADMIN_LOG: Table = Table::new("admin_log");
+
 /// The layout of a node's store.
 pub static SCHEMA: Schema = Schema {
     version: 1,
@@ -97,6 +104,8 @@ pub static SCHEMA: Schema = Schema {
         EXPIRY,
         DEAD,
         DEAD_LETTERS,
+        POLICY,
+        ADMIN_LOG,
     ],
     migrations: &[],
 };
@@ -222,6 +231,8 @@ row! {
         seen_ms: u64,
         /// Rows of the outbox that are for it.
         queued: u64,
+        /// Their bytes.
+        queued_bytes: u64,
         /// Those among them that were never sent to it.
         unsent: u64,
         /// Rows of statements that are for it.
@@ -271,6 +282,8 @@ row! {
         accepted_ms: u64,
         /// When it expires, in Unix ms; or when a custodian no longer holds it.
         expires_ms: u64,
+        /// Its size, as quotas count it.
+        bytes: u64,
         /// Its copies.
         copies: Vec<OutCopy>,
         /// A custodian has let its copy go, because the peer's store of this incarnation has it: there is
@@ -390,6 +403,58 @@ row! {
         last_ms: u64,
         /// Why the last time; absent when the link broke.
         refusal: Option<RefusalCode>,
+    }
+}
+
+row! {
+    /// What administrators have said of another node, or have left to be said.
+    pub struct PolicyRow {
+        /// Whether it is let in; absent when nothing was said of that.
+        stand: Option<Stand>,
+        /// Since when, in Unix ms.
+        since_ms: u64,
+        /// Why, for other administrators.
+        note: String,
+        /// Nothing is sent to it or taken from it for now.
+        paused: bool,
+        /// Since when it is said to be gone for good, in Unix ms.
+        retired_ms: Option<u64>,
+        /// Where it is, beside what it says itself.
+        pinned: Vec<Transport>,
+        /// What it may cost.
+        limits: Option<LimitsRow>,
+    }
+}
+row! {
+    /// What one node may cost; what is absent is as configured.
+    pub struct LimitsRow {
+        /// Envelopes in a second.
+        envelopes: Option<u64>,
+        /// Their bytes, in KiB in a second.
+        kib: Option<u64>,
+        /// Statements in a second.
+        statements: Option<u64>,
+        /// Questions in a second: for users, audits, offers.
+        questions: Option<u64>,
+        /// Envelopes that may wait for it here.
+        rows: Option<u64>,
+        /// Their bytes.
+        bytes: Option<u64>,
+    }
+}
+row! {
+    /// Something that an administrator has changed.
+    pub struct AdminLogRow {
+        /// Hash of the entry before.
+        previous: Option<Hash>,
+        /// When, in Unix ms.
+        at_ms: u64,
+        /// Who, by the number of the system's user.
+        who: Option<u32>,
+        /// What.
+        what: String,
+        /// Of which node, or how much.
+        about: String,
     }
 }
 

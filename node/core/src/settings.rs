@@ -8,6 +8,8 @@ use tidings_protocol::{
     signed::Signed,
 };
 
+use crate::{policy::Federation, rates::Limits};
+
 /// What the core is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -17,6 +19,10 @@ pub struct Settings {
     pub sealing: SealingSecret,
     /// By which the root key allows that.
     pub delegation: Signed<Delegation>,
+    /// Who may deal with this node when nothing else was said of them.
+    pub federation: Federation,
+    /// What a peer may cost when nothing else was said of it.
+    pub limits: Limits,
     /// How to reach some nodes without the DHT.
     pub pinned: Vec<(NodeId, Vec<Transport>)>,
     /// For whom this node is a custodian.
@@ -38,7 +44,7 @@ pub struct Settings {
 impl Settings {
     /// Settings with the default quotas.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         operational: SecretKey,
         sealing: SealingSecret,
         delegation: Signed<Delegation>,
@@ -47,6 +53,8 @@ impl Settings {
             operational,
             sealing,
             delegation,
+            federation: Federation::Open,
+            limits: Limits::default(),
             pinned: Vec::new(),
             custody: Vec::new(),
             device_rows_max: 100_000,

@@ -16,6 +16,7 @@ use tidings_store::{StoreError, Txn, prefix_end};
 
 use crate::{
     Core,
+    conduct::Offence,
     effect::Observed,
     event::ConnId,
     schema::{self, NOTES, OUT, OutRow, STATEMENTS, device_key, lsn_of, peer_key, range_from},
@@ -66,6 +67,7 @@ impl Core {
         };
         if !may_claim && !self.is_sabotaged(Sabotage::BelieveAnyStatement) {
             self.observe(Observed::BadStatement);
+            self.blame(node, Offence::BadStatement);
             return Ok(());
         }
         let mut is_news = false;

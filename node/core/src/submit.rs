@@ -19,6 +19,7 @@ use crate::{
     expiry::has_short_life,
     inbox::Hop,
     outbox::Fresh,
+    policy::{Act, Verdict},
     schema::{
         self, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SUBMITS, SubmitRow,
         expiry_key, peer_key, submit_key,
@@ -55,6 +56,7 @@ impl Core {
             if envelope.head.header.destination == self.node {
                 self.store_envelope(envelope, &Hop::Device(account), txn)?;
             } else {
+                self.introduce(&envelope.head.header.destination);
                 self.queue_envelope(envelope, account, txn)?;
             }
         }
@@ -99,6 +101,9 @@ impl Core {
         envelopes: &[PreparedEnvelope],
         txn: &dyn Txn,
     ) -> Result<Option<RefusalCode>, StoreError> {
+        if self.own.retired_ms.is_some() {
+            return Ok(Some(RefusalCode::Retired));
+        }
         if self.draining {
             return Ok(Some(RefusalCode::Draining));
         }
@@ -124,6 +129,11 @@ impl Core {
             }
             if self.is_from_the_future(header.created_ms) {
                 return Ok(Some(RefusalCode::Busy));
+            }
+            if header.destination != self.node
+                && let Verdict::No(code) = self.may(&header.destination, Act::Queue)
+            {
+                return Ok(Some(code));
             }
             if self.is_peer_queue_full(&header.destination) {
                 return Ok(Some(RefusalCode::Quota));
@@ -180,6 +190,7 @@ impl Core {
             account: Some(account),
             accepted_ms: self.now_ms,
             expires_ms: header.expires_ms,
+            bytes: (head_bytes + envelope.shared.len()) as u64,
             copies,
             let_go: None,
         };

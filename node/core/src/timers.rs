@@ -43,8 +43,9 @@ impl Core {
         let due: Vec<NodeId> = self
             .peers
             .iter()
-            .filter(|(_, peer)| {
+            .filter(|(node, peer)| {
                 peer.link.is_some()
+                    && self.may_send(node)
                     && peer
                         .resend_deadline()
                         .into_iter()
@@ -69,6 +70,7 @@ impl Core {
             self.peers_deadline(),
             self.handings_deadline(),
             self.tally.deadline(),
+            self.parting_deadline(),
         ]
         .into_iter()
         .flatten()

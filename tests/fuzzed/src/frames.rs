@@ -152,6 +152,7 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
         | PeerInput::Directory(_)
         | PeerInput::DirectoryWanted(_)
         | PeerInput::DirectoryEntry(_)
+        | PeerInput::Announce(_)
         | PeerInput::Farewell { .. } => {}
     }
 }

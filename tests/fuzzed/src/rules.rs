@@ -31,6 +31,9 @@ impl World {
                 | Effect::ClosePeer { .. }
                 | Effect::Dial { .. }
                 | Effect::Lookup { .. }
+                | Effect::Pin { .. }
+                | Effect::Meet { .. }
+                | Effect::Bar { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_)
@@ -180,6 +183,7 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
         | PeerFrame::DirectoryWanted(_)
         | PeerFrame::DirectoryEntry(_)
         | PeerFrame::KeepAlive(_)
+        | PeerFrame::Announce(_)
         | PeerFrame::Farewell(_) => {}
     }
 }

@@ -249,6 +249,9 @@ impl World {
                 | Effect::ClosePeer { .. }
                 | Effect::Dial { .. }
                 | Effect::Lookup { .. }
+                | Effect::Pin { .. }
+                | Effect::Meet { .. }
+                | Effect::Bar { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_)

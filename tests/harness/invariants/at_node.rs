@@ -100,6 +100,7 @@ impl World {
             | PeerFrame::DirectoryWanted(_)
             | PeerFrame::DirectoryEntry(_)
             | PeerFrame::KeepAlive(_)
+            | PeerFrame::Announce(_)
             | PeerFrame::Farewell(_) => Ok(()),
         }
     }

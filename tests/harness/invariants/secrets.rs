@@ -37,6 +37,7 @@ impl World {
             AdminCommand::Peers,
             AdminCommand::Queue { node: None },
             AdminCommand::Dead { node: None },
+            AdminCommand::Log { from: 0 },
             AdminCommand::Status,
         ] {
             self.tell_node(node, Event::Admin { token: TOKEN, command });

@@ -19,7 +19,7 @@ use tidings_protocol::{
         Submit,
     },
     codec,
-    descriptor::Delegation,
+    descriptor::{Delegation, Transport},
     device_list::{Device, DeviceList, list_hash},
     envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
     frame::Frame,
@@ -43,12 +43,18 @@ pub(crate) struct Node {
     pub(crate) now_ms: u64,
     pub(crate) to_clients: BTreeMap<ConnId, VecDeque<(NodeFrame, Bytes)>>,
     pub(crate) to_peer: VecDeque<Frame>,
+    /// The same with the link, for tests with several.
+    pub(crate) to_links: Vec<(LinkId, Frame)>,
     pub(crate) dials: Vec<NodeId>,
     pub(crate) lookups: Vec<NodeId>,
     pub(crate) closed: Vec<LinkId>,
     pub(crate) replies: Vec<AdminReply>,
     pub(crate) published_serial: u64,
     pub(crate) own_id_seen: usize,
+    pub(crate) bars: Vec<(Bytes, bool)>,
+    pub(crate) met: Vec<Transport>,
+    /// Envelopes that were taken, as destination or as custodian.
+    pub(crate) taken: usize,
 }
 
 /// A node's id and settings, from a seed.
@@ -126,6 +132,10 @@ impl Node {
             now_ms,
             to_clients,
             to_peer,
+            to_links: Vec::new(),
+            bars: Vec::new(),
+            met: Vec::new(),
+            taken: 0,
             dials,
             lookups,
             closed,
@@ -154,9 +164,11 @@ impl Node {
                 Effect::ToClient { conn, frame, body } => {
                     self.to_clients.entry(conn).or_default().push_back((frame, body));
                 }
-                Effect::ToPeer { frame, body, .. } => {
+                Effect::ToPeer { link, frame, body } => {
                     let header = codec::encode(&frame).into();
-                    self.to_peer.push_back(Frame { header, body });
+                    let frame = Frame { header, body };
+                    self.to_links.push((link, frame.clone()));
+                    self.to_peer.push_back(frame);
                 }
                 Effect::Dial { node, .. } => self.dials.push(node),
                 Effect::Lookup { node } => self.lookups.push(node),
@@ -166,6 +178,10 @@ impl Node {
                 Effect::Publish { descriptor } => {
                     self.published_serial = descriptor.addresses.peek().unwrap().serial;
                 }
+                Effect::Bar { transport, is_barred } => self.bars.push((transport, is_barred)),
+                Effect::Pin { .. } => {}
+                Effect::Meet { transport } => self.met.push(transport),
+                Effect::Observed(Observed::Stored | Observed::Held) => self.taken += 1,
                 Effect::CloseClient { .. } | Effect::Observed(_) | Effect::Step(_) => {}
             }
         }

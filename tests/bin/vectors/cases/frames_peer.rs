@@ -7,7 +7,7 @@ use tidings_protocol::{
     hello::PeerHello,
     id::Eid,
     peer_frame::{
-        Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive, Offer, PeerFrame,
+        Announce, Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive, Offer, PeerFrame,
         Statements, StatementsTook, Took, User, Wanted,
     },
     refusal::{Refusal, RefusalCode},
@@ -72,6 +72,11 @@ fn links() -> Vec<Sample> {
             "farewell",
             "The node stops.",
             PeerFrame::Farewell(Farewell { refusal: RefusalCode::Draining.into() }),
+        ),
+        (
+            "announce",
+            "Addresses that were signed anew.",
+            PeerFrame::Announce(Announce { descriptor: Bytes::from(descriptor().encode()) }),
         ),
     ]
 }

@@ -1,0 +1,78 @@
+//! `node.toml` is read again while the node runs: all of it or nothing.
+
+use serde_json::json;
+
+use crate::{
+    binary::{self, Said},
+    cluster::{in_time, test},
+    server::{Server, text, until},
+};
+
+async fn reload(server: &Server) -> Said {
+    let args = ["admin", "reload", "--json", "--data", text(&server.folder)];
+    in_time("a reload", binary::run(&args)).await
+}
+
+async fn federation(server: &Server) -> String {
+    server.ask("status").await["federation"].as_str().expect("a mode").to_owned()
+}
+
+#[test]
+fn a_bad_line_changes_nothing_and_a_good_one_at_once_what_it_may() {
+    test(async |dir| {
+        let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+        acme.start().await;
+        let entries = acme.count("log_entries").await;
+        assert_eq!(entries, 0);
+        // The first line would be good by itself.
+        acme.configure(None, "federation = \"closed\"\ndevice_rows_max = 0\n");
+        let refused = reload(&acme).await;
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        for word in ["node.toml, line 9:", "from 1 to"] {
+            assert!(refused.err.contains(word), "{refused:?}");
+        }
+        assert_eq!(federation(&acme).await, "open", "nothing has changed");
+        acme.configure(None, "federation = \"closed\"\nstore_cache_mib = 8\n");
+        let taken = reload(&acme).await;
+        let said: serde_json::Value = serde_json::from_str(&taken.out).expect("JSON");
+        assert_eq!(
+            said,
+            json!({ "changed": ["federation"], "needs_restart": ["store_cache_mib"] }),
+            "{taken:?}"
+        );
+        assert_eq!(federation(&acme).await, "closed");
+        assert_eq!(acme.count("log_entries").await, 1, "it is in the administrators' log");
+        let again = reload(&acme).await;
+        assert!(again.out.contains("\"changed\":[]"), "{again:?}");
+        assert!(again.out.contains("store_cache_mib"), "it still needs a start: {again:?}");
+        acme.configure(None, "federation = \"request\"\n");
+        acme.hang_up();
+        until("SIGHUP to be heard", async || federation(&acme).await == "request").await;
+        acme.stop().await;
+    });
+}
+
+#[test]
+fn a_peer_that_is_pinned_later_is_reached_without_a_start() {
+    test(async |dir| {
+        let mut hub = Server::make("hub", dir.join("hub"), None, "").await;
+        hub.start().await;
+        let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+        acme.start().await;
+        let pinned = format!("pinned = [\"{} {}\"]\n", hub.id.to_text(), hub.address().await);
+        acme.configure(None, &pinned);
+        let taken = reload(&acme).await;
+        assert!(taken.out.contains("pinned"), "{taken:?}");
+        let node = hub.id.to_text();
+        let retry = ["admin", "peers", "retry-now", &node, "--data", text(&acme.folder)];
+        let retried = in_time("an administrator", binary::run(&retry)).await;
+        assert_eq!(retried.code, Some(0), "{retried:?}");
+        until("the link", async || {
+            let peers = acme.ask("peers").await;
+            peers.as_array().into_iter().flatten().any(|peer| peer["connected"] == true)
+        })
+        .await;
+        acme.stop().await;
+        hub.stop().await;
+    });
+}
