@@ -104,7 +104,7 @@ impl Peer {
 impl Core {
     /// An envelope for a peer is on disk.
     pub(crate) fn note_queued(&mut self, node: &NodeId, fresh: Fresh) {
-        let bytes = (fresh.head_bytes + fresh.shared.len()) as u64;
+        let bytes = (fresh.frame_bytes + fresh.shared.len()) as u64;
         if let Some(peer) = self.peers.get_mut(node) {
             peer.queued += 1;
             peer.queued_bytes += bytes;

@@ -190,7 +190,7 @@ impl Core {
             account: Some(account),
             accepted_ms: self.now_ms,
             expires_ms: header.expires_ms,
-            bytes: (head_bytes + envelope.shared.len()) as u64,
+            bytes: (frame_bytes + envelope.shared.len()) as u64,
             copies,
             let_go: None,
         };
