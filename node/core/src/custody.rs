@@ -336,7 +336,7 @@ impl Core {
             until_ms: Some(until_ms),
         };
         self.batch.for_peer.entry(*node).or_default().push(statement);
-        self.step(Step::of(Stage::Held, envelope.eid, Some(absent)));
+        self.step(Step::of(Stage::Held, passing.eid, Some(absent)));
         self.observe(Observed::Held);
         self.answer_peer(link, passing.eid, None, Vec::new());
         Ok(())

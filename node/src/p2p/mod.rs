@@ -5,6 +5,8 @@
 //! through it, but for those that it relays unread.
 
 mod address_filter;
+#[cfg(test)]
+mod announce_tests;
 mod behaviour;
 mod circuit;
 mod dht;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{AsyncWriteExt, StreamExt};
+use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Swarm, identify};
 use tidings_protocol::frame::Frame;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -187,7 +187,7 @@ pub(super) fn config(listen: &str) -> P2pConfig {
     }
 }
 
-fn rand_seed() -> [u8; 32] {
+pub(super) fn rand_seed() -> [u8; 32] {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("the system gives randomness");
     seed
@@ -504,30 +504,6 @@ impl RawPeer {
             self.swarm.select_next_some().await;
         }
     }
-
-    /// Where a node says that it is.
-    async fn told_by(&mut self, node: &Node) -> Vec<Multiaddr> {
-        self.swarm.dial(node.addresses[0].clone()).expect("the dial begins");
-        loop {
-            if let SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
-                info,
-                ..
-            })) = within(self.swarm.select_next_some()).await
-            {
-                return info.listen_addrs;
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_announces_stands_in_place_of_where_it_listens() {
-    let announced: Multiaddr = "/ip4/192.0.2.1/tcp/7400".parse().expect("a multiaddr");
-    let announcing = P2pConfig { announce: vec![announced.clone()], ..config(TCP) };
-    let acme = Node::start_as(announcing, Arc::new(judge)).await;
-    assert_eq!(RawPeer::new().told_by(&acme).await, [announced]);
-    let globex = Node::start(TCP).await;
-    assert_eq!(RawPeer::new().told_by(&globex).await, globex.addresses);
 }
 
 async fn check_no_frame(bytes: &[u8], reason: &str) {
