@@ -347,7 +347,8 @@ fn a_link_moves_from_a_relay_to_a_direct_connection_whatever_the_order() {
         assert_eq!(Some(pair), world.pair_up(1), "seed {seed}: different links");
         let connection = world.carried_by[&pair];
         assert!(!world.relayed.contains(&connection), "seed {seed}: still relayed");
-        assert_eq!(world.failed, 0, "seed {seed}");
+        // A dial may fail, with its relayed connection, while the direct link is on its way.
+        assert!(world.failed <= 1, "seed {seed}: {}", world.failed);
         for node in &world.nodes {
             let left = node.peers.values().flat_map(|peer| peer.connections.values());
             assert!(left.into_iter().all(|known| !known.is_relayed), "seed {seed}: kept");
