@@ -155,7 +155,9 @@ impl<C: Copy + Ord, P> Peer<C, P> {
             .link
             .as_ref()
             .filter(|link| link.opener == Opener::Us && beat < link.since + SETTLED_BEATS);
+        let next = self.next.as_ref().filter(|next| next.opener == Opener::Us);
         self.opening
+            .or(next.map(|next| next.connection))
             .or(young.map(|link| link.connection))
             .filter(|connection| self.connections.contains_key(connection))
     }
@@ -171,7 +173,14 @@ impl<C: Copy + Ord, P> Peer<C, P> {
             .flatten()
             .find(|known| self.connections.get(known).is_some_and(|known| !known.is_relayed));
         let direct = direct.filter(|_| self.is_relayed(connection));
-        direct.or_else(|| self.rival(beat).filter(|_| is_lower))
+        // Both sides agree that a direct connection beats a relayed one, and then that the lower id
+        // does.
+        let wins = |rival: &C| match (self.is_relayed(*rival), self.is_relayed(connection)) {
+            (false, true) => true,
+            (true, false) => false,
+            (true, true) | (false, false) => is_lower,
+        };
+        direct.or_else(|| self.rival(beat).filter(wins))
     }
 
     /// Whether one process of the peer has certainly both connections.
