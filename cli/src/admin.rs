@@ -31,6 +31,8 @@ enum Question {
         #[arg(long)]
         peer: Option<String>,
     },
+    /// What this node holds for others while they are away, and who holds for it.
+    Custody(crate::custody::Args),
     /// What peers refuse again and again.
     Dead(crate::dead::Args),
     /// The node at a glance, and the addresses that others put into `bootstrap`.
@@ -50,6 +52,7 @@ pub(crate) struct Common {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (common, request) = match &args.question {
         Question::Peers(common) => (common, AdminRequest::Peers),
+        Question::Custody(args) => return crate::custody::run(args),
         Question::Dead(args) => return crate::dead::run(args),
         Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
         Question::Status(common) => (common, AdminRequest::Status),
@@ -64,7 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Question::Peers(_) => show_peers(&answer),
         Question::Queue { .. } => show_queue(&answer),
         Question::Status(_) => show_status(&answer),
-        Question::Dead(_) => {}
+        Question::Custody(_) | Question::Dead(_) => {}
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod bench;
 mod chat;
 mod completions;
 mod contacts;
+mod custody;
 mod dead;
 mod demo;
 mod device;

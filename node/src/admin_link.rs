@@ -22,6 +22,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+pub use crate::admin_custody::Grant;
+use crate::admin_custody::custody;
 use crate::chance::draw;
 use crate::clock;
 use crate::input::Asker;
@@ -60,6 +62,15 @@ pub enum AdminRequest {
     Redrive(Letters),
     /// Drop dead letters.
     DropDead(Letters),
+    /// What is held for others, and what others hold for this node.
+    Custody,
+    /// Be ready to hold so much for a node.
+    Grant(Grant),
+    /// Hold nothing more for a node.
+    Revoke {
+        /// Its id.
+        node: String,
+    },
     /// The node at a glance.
     Status,
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
@@ -94,7 +105,7 @@ impl Letters {
     }
 }
 
-fn parse_node(text: &str) -> Result<NodeId, String> {
+pub(crate) fn parse_node(text: &str) -> Result<NodeId, String> {
     NodeId::parse(text).map_err(|error| error.to_string())
 }
 
@@ -276,6 +287,12 @@ impl Admin {
                 let node = node.as_deref().map(parse_node).transpose();
                 self.ask_if(node.map(|node| AdminCommand::Dead { node })).await
             }
+            AdminRequest::Custody => self.ask(AdminCommand::Custody).await,
+            AdminRequest::Grant(grant) => self.ask_if(grant.terms().map(AdminCommand::Grant)).await,
+            AdminRequest::Revoke { node } => {
+                let node = parse_node(&node);
+                self.ask_if(node.map(|node| AdminCommand::Revoke { node })).await
+            }
             AdminRequest::Redrive(letters) => {
                 self.ask_if(letters.pick().map(AdminCommand::Redrive)).await
             }
@@ -319,6 +336,7 @@ impl Admin {
             Some(AdminReply::Dead(letters)) => {
                 Answer::Ok(letters.iter().map(dead_letter).collect())
             }
+            Some(AdminReply::Custody(status)) => Answer::Ok(custody(&status)),
             Some(AdminReply::Changed(count)) => Answer::Ok(json!({ "letters": count })),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
         }

@@ -46,6 +46,7 @@ impl Broken {
         ("take_any_origin", Self::Core(Sabotage::TakeAnyOrigin)),
         ("keep_custody", Self::Core(Sabotage::KeepCustody)),
         ("name_accounts", Self::Core(Sabotage::NameAccounts)),
+        ("believe_any_listing", Self::Core(Sabotage::BelieveAnyListing)),
         ("take_any_targets", Self::Core(Sabotage::TakeAnyTargets)),
     ];
 

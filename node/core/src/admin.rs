@@ -1,5 +1,5 @@
 //! What an administrator asks, and the answers. Changes nothing but invites; what is done about dead
-//! letters is in `admin_dead.rs`.
+//! letters is in `admin_dead.rs`, about custody in `agreements.rs`.
 
 use tidings_protocol::{custody::Consent, id::NodeId, signed::Signed};
 use tidings_store::{StoreError, Txn};
@@ -44,6 +44,9 @@ impl Core {
             AdminCommand::Dead { node } => AdminReply::Dead(self.dead_letters(node, txn)?),
             AdminCommand::Redrive(pick) => self.redrive(pick, txn)?,
             AdminCommand::DropDead(pick) => self.drop_dead(pick, txn)?,
+            AdminCommand::Custody => AdminReply::Custody(Box::new(self.custody_status(txn)?)),
+            AdminCommand::Grant(terms) => self.grant(terms, txn)?,
+            AdminCommand::Revoke { node } => self.revoke(node, txn)?,
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
         };
         self.effects.push_back(Effect::AdminReply { token, reply });

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidings_protocol::{
     client_frame::NodeFrame,
+    custody::Consent,
     descriptor::{Descriptor, Transport},
     id::NodeId,
     peer_frame::PeerFrame,
@@ -11,6 +12,7 @@ use tidings_protocol::{
 
 use crate::{
     event::{AdminToken, ConnId, LinkId},
+    settings::CustodyTerms,
     space::Intake,
 };
 
@@ -131,6 +133,8 @@ pub enum AdminReply {
     Dead(Vec<DeadLetter>),
     /// How many dead letters were sent again, or dropped.
     Changed(u64),
+    /// Custody.
+    Custody(Box<CustodyStatus>),
     /// The node.
     Status(Box<NodeStatus>),
 }
@@ -212,6 +216,45 @@ pub struct DeadLetter {
     pub last_ms: u64,
     /// Why the last time; absent when the link broke.
     pub refusal: Option<RefusalCode>,
+}
+
+/// What is held for others, and what others hold for this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodyStatus {
+    /// For whom, or for whom something is left.
+    pub held_for: Vec<HeldFor>,
+    /// Those whom the delegation names, in its order.
+    pub held_by: Vec<HeldBy>,
+}
+
+/// What is held for another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldFor {
+    /// What this node is ready to hold; zeros when that was taken back.
+    pub terms: CustodyTerms,
+    /// When an administrator said so, in Unix ms; absent when the configuration does.
+    pub changed_ms: Option<u64>,
+    /// The other node's delegation names this one: without that nothing is taken.
+    pub is_named: bool,
+    /// A link is up and greeted.
+    pub is_connected: bool,
+    /// Envelopes held.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Users kept.
+    pub users: u64,
+}
+
+/// What a custodian holds for this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBy {
+    /// The custodian.
+    pub node: NodeId,
+    /// What it has last consented to; absent when it has not said anything yet.
+    pub consent: Option<Consent>,
+    /// A link is up and greeted.
+    pub is_connected: bool,
 }
 
 /// A node at a glance.

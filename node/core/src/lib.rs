@@ -9,6 +9,7 @@ mod accept;
 mod account;
 mod admin;
 mod admin_dead;
+mod agreements;
 mod allowance;
 mod audit;
 mod batch;
@@ -17,6 +18,7 @@ mod dead;
 mod delegations;
 mod descriptor;
 mod dial;
+mod directory;
 pub mod effect;
 pub mod event;
 mod expiry;
@@ -57,11 +59,13 @@ use tidings_store::{Lineage, StoreError, Txn};
 use crate::{
     batch::Batch,
     descriptor::OwnDescriptor,
+    directory::Pushes,
     effect::{Effect, Observed},
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
     handing::Handings,
     peer::{Link, Peer},
+    schema::CustodyRow,
     session::Session,
     settings::{Sabotage, Settings},
     space::Intake,
@@ -113,7 +117,11 @@ pub struct Core {
     fetches: Fetches,
     /// Who holds envelopes for this node while it is away.
     custodians: Vec<NodeId>,
+    /// What administrators have granted to others, or taken back.
+    granted: BTreeMap<NodeId, CustodyRow>,
     handings: Handings,
+    /// What is told to them of our users.
+    pushes: Pushes,
     own: OwnDescriptor,
     timers: Timers,
     batch: Batch,
@@ -170,12 +178,15 @@ impl Core {
             numbers: BTreeMap::new(),
             fetches: Fetches::default(),
             custodians: delegation.custodians,
+            granted: BTreeMap::new(),
             handings: Handings::default(),
+            pushes: Pushes::new(),
             own: OwnDescriptor::default(),
             timers: Timers::starting_at(now_ms),
             batch: Batch::default(),
             effects: VecDeque::new(),
         };
+        core.load_terms(txn)?;
         core.load_peers(txn)?;
         core.tally.step(now_ms, txn)?;
         Ok(core)

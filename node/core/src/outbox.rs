@@ -120,6 +120,7 @@ impl Core {
     /// Sends what waits for a peer, within its window, or tries to reach it.
     pub(crate) fn pump_peer(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
         if self.peers.get(node).is_none_or(|peer| peer.link.is_none()) {
+            self.pushes.remove(node);
             self.reach(node);
             return self.pump_custody(node, txn);
         }
@@ -152,6 +153,7 @@ impl Core {
             }
         }
         self.pump_suspect(node, txn)?;
+        self.pump_directory(node, txn)?;
         self.pump_audit(node, txn)
     }
 

@@ -10,6 +10,7 @@ use tidings_protocol::{
     codec,
     descriptor::Descriptor,
     device_list::DeviceList,
+    directory::Listing,
     envelope::EnvelopeHead,
     hello::Mark,
     id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
@@ -45,6 +46,8 @@ pub const INVITES: Table = Table::new("invites");
 pub const PEERS: Table = Table::new("peers");
 /// node id → signed consent: custodians that hold envelopes for this node.
 pub const CONSENTS: Table = Table::new("consents");
+/// node id → [`CustodyRow`]: what this node holds for others, where an administrator has said so.
+pub const CUSTODY: Table = Table::new("custody");
 /// peer ‖ lsn → [`OutboxRow`]: envelopes that are not final, in order, bodies included.
 pub const OUTBOX: Table = Table::new("outbox");
 /// eid → [`OutRow`]: where in the outbox, and which copies are final.
@@ -63,6 +66,8 @@ pub const NOTES: Table = Table::new("notes");
 pub const STATEMENTS: Table = Table::new("statements");
 /// node ‖ user name → [`CachedUser`]: enough to write to a user whose node is away.
 pub const USERS: Table = Table::new("users");
+/// node ‖ user name → [`DirectoryRow`]: users of nodes for which we hold, for strangers.
+pub const DIRECTORY: Table = Table::new("directory");
 /// minute of expiry ‖ kind ‖ eid → (): only for lives shorter than the default.
 pub const EXPIRY: Table = Table::new("expiry");
 /// lsn → [`DeadRow`]: what failed, without its content.
@@ -85,6 +90,7 @@ pub static SCHEMA: Schema = Schema {
         INVITES,
         PEERS,
         CONSENTS,
+        CUSTODY,
         OUTBOX,
         OUT,
         SUBMITS,
@@ -94,6 +100,7 @@ pub static SCHEMA: Schema = Schema {
         NOTES,
         STATEMENTS,
         USERS,
+        DIRECTORY,
         EXPIRY,
         DEAD,
         DEAD_LETTERS,
@@ -230,6 +237,23 @@ row! {
         held: u64,
         /// Their bytes.
         held_bytes: u64,
+        /// Its users whose lists are kept here, as its custodian's.
+        users: u64,
+    }
+}
+row! {
+    /// What this node is ready to hold for another one; nothing, when it was taken back.
+    pub struct CustodyRow {
+        /// Envelopes at a time; 0 when it was taken back.
+        rows: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// How long, in ms after an envelope was made.
+        life_ms: u64,
+        /// Users whose device lists are kept.
+        users: u64,
+        /// When it was said, in Unix ms.
+        changed_ms: u64,
     }
 }
 row! {
@@ -364,6 +388,19 @@ row! {
     }
 }
 row! {
+    /// What strangers need to know of a user of a node for which we hold.
+    pub struct DirectoryRow {
+        /// By which the node's pages say that nothing has changed.
+        digest: Hash,
+        /// The node's word for the list.
+        listing: Signed<Listing>,
+        /// The list.
+        list: Signed<DeviceList>,
+        /// Bundles without one-time pre-keys.
+        bundles: Vec<Bundle>,
+    }
+}
+row! {
     /// Something that failed.
     pub struct DeadRow {
         /// The envelope.
@@ -465,7 +502,7 @@ pub fn submit_key(device: &DeviceId, submit: &SubmitId) -> Vec<u8> {
     key(&[device.as_bytes(), submit.as_bytes()])
 }
 
-/// Key of [`USERS`].
+/// Key of [`USERS`] and [`DIRECTORY`].
 #[must_use]
 pub fn user_key(node: &NodeId, name: &UserName) -> Vec<u8> {
     key(&[node.as_bytes(), name.as_str().as_bytes()])

@@ -67,6 +67,8 @@ pub struct CustodyTerms {
     pub bytes: u64,
     /// How long, in ms after an envelope was made.
     pub life_ms: u64,
+    /// Users whose device lists and bundles are kept for strangers.
+    pub users: u64,
 }
 
 /// One way to break the contract. Each must be caught by the simulator.
@@ -108,6 +110,8 @@ pub enum Sabotage {
     TakeAnyOrigin,
     /// A custodian keeps what was delivered.
     KeepCustody,
+    /// A custodian's word is enough for who a user of another node is.
+    BelieveAnyListing,
     /// The destination does not look whether opened targets are those of the envelope.
     TakeAnyTargets,
     /// Administrators are told who has an account.
