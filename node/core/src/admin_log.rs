@@ -58,7 +58,10 @@ impl AdminCommand {
             Self::Reconfigure { changed, .. } => ("reload", changed.clone()),
             Self::Redrive(pick) => ("dead redrive", pick.to_string()),
             Self::DropDead(pick) => ("dead drop", pick.to_string()),
-            Self::Peers
+            Self::Grant(terms) => ("custody grant", terms.node.to_text()),
+            Self::Revoke { node } => ("custody revoke", node.to_text()),
+            Self::Custody
+            | Self::Peers
             | Self::Peer { .. }
             | Self::Log { .. }
             | Self::Queue { .. }

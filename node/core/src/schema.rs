@@ -3,6 +3,8 @@
 //! Numbers in keys are big-endian. `lsn` = commit number ‖ place in the batch: it grows with time
 //! and needs no counter row. `peer` = a short number for a node; 0 is this node itself.
 
+mod key;
+
 use bytes::Bytes;
 use tidings_protocol::{
     address::UserName,
@@ -10,6 +12,7 @@ use tidings_protocol::{
     codec,
     descriptor::{Descriptor, Transport},
     device_list::DeviceList,
+    directory::Listing,
     envelope::EnvelopeHead,
     hello::Mark,
     id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
@@ -23,6 +26,11 @@ use tidings_protocol::{
 use tidings_store::{Schema, StoreError, Table, Txn, prefix_end};
 
 use crate::policy::Stand;
+
+pub use key::{
+    decode, device_key, expiry_key, get, key, list_key, lsn_of, peer_key, put, range_from, submit_key,
+    user_key,
+};
 
 /// name → number: single values.
 pub const META: Table = Table::new("meta");
@@ -47,6 +55,8 @@ pub const INVITES: Table = Table::new("invites");
 pub const PEERS: Table = Table::new("peers");
 /// node id → signed consent: custodians that hold envelopes for this node.
 pub const CONSENTS: Table = Table::new("consents");
+/// node id → [`CustodyRow`]: what this node holds for others, where an administrator has said so.
+pub const CUSTODY: Table = Table::new("custody");
 /// peer ‖ lsn → [`OutboxRow`]: envelopes that are not final, in order, bodies included.
 pub const OUTBOX: Table = Table::new("outbox");
 /// eid → [`OutRow`]: where in the outbox, and which copies are final.
@@ -65,6 +75,8 @@ pub const NOTES: Table = Table::new("notes");
 pub const STATEMENTS: Table = Table::new("statements");
 /// node ‖ user name → [`CachedUser`]: enough to write to a user whose node is away.
 pub const USERS: Table = Table::new("users");
+/// node ‖ user name → [`DirectoryRow`]: users of nodes for which we hold, for strangers.
+pub const DIRECTORY: Table = Table::new("directory");
 /// minute of expiry ‖ kind ‖ eid → (): only for lives shorter than the default.
 pub const EXPIRY: Table = Table::new("expiry");
 /// lsn → [`DeadRow`]: what failed, without its content.
@@ -92,6 +104,7 @@ pub static SCHEMA: Schema = Schema {
         INVITES,
         PEERS,
         CONSENTS,
+        CUSTODY,
         OUTBOX,
         OUT,
         SUBMITS,
@@ -101,6 +114,7 @@ pub static SCHEMA: Schema = Schema {
         NOTES,
         STATEMENTS,
         USERS,
+        DIRECTORY,
         EXPIRY,
         DEAD,
         DEAD_LETTERS,
@@ -241,6 +255,23 @@ row! {
         held: u64,
         /// Their bytes.
         held_bytes: u64,
+        /// Its users whose lists are kept here, as its custodian's.
+        users: u64,
+    }
+}
+row! {
+    /// What this node is ready to hold for another one; nothing, when it was taken back.
+    pub struct CustodyRow {
+        /// Envelopes at a time; 0 when it was taken back.
+        rows: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// How long, in ms after an envelope was made.
+        life_ms: u64,
+        /// Users whose device lists are kept.
+        users: u64,
+        /// When it was said, in Unix ms.
+        changed_ms: u64,
     }
 }
 row! {
@@ -377,6 +408,19 @@ row! {
     }
 }
 row! {
+    /// What strangers need to know of a user of a node for which we hold.
+    pub struct DirectoryRow {
+        /// By which the node's pages say that nothing has changed.
+        digest: Hash,
+        /// The node's word for the list.
+        listing: Signed<Listing>,
+        /// The list.
+        list: Signed<DeviceList>,
+        /// Bundles without one-time pre-keys.
+        bundles: Vec<Bundle>,
+    }
+}
+row! {
     /// Something that failed.
     pub struct DeadRow {
         /// The envelope.
@@ -465,100 +509,4 @@ pub enum ExpiryKind {
     Out = 1,
     /// [`SEEN`].
     Seen = 2,
-}
-
-/// Puts a row.
-///
-/// # Errors
-/// From the store.
-pub fn put<T: serde::Serialize>(
-    txn: &mut dyn Txn,
-    table: Table,
-    key: &[u8],
-    row: &T,
-) -> Result<(), StoreError> {
-    txn.put(table, key, &codec::encode(row))
-}
-
-/// Gets a row.
-///
-/// # Errors
-/// From the store, or [`StoreError`] for a row that does not decode.
-pub fn get<T: serde::de::DeserializeOwned>(
-    txn: &dyn Txn,
-    table: Table,
-    key: &[u8],
-) -> Result<Option<T>, StoreError> {
-    txn.get(table, key)?.map(|bytes| decode(&bytes)).transpose()
-}
-
-/// Decodes a row.
-///
-/// # Errors
-/// [`StoreError`] for a row that does not decode.
-pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    codec::decode(bytes).map_err(|error| StoreError::corrupt(error.to_string()))
-}
-
-/// Joins the parts of a key.
-#[must_use]
-pub fn key(parts: &[&[u8]]) -> Vec<u8> {
-    parts.concat()
-}
-
-/// Key of [`LISTS`].
-#[must_use]
-pub fn list_key(account: &AccountId, version: u64) -> Vec<u8> {
-    key(&[account.as_bytes(), &version.to_be_bytes()])
-}
-
-/// Key of [`OUTBOX`], [`STATEMENTS`] and [`DEAD_LETTERS`].
-#[must_use]
-pub fn peer_key(peer: u32, lsn: u64) -> Vec<u8> {
-    key(&[&peer.to_be_bytes(), &lsn.to_be_bytes()])
-}
-
-/// Key of [`INBOX`] and [`NOTES`].
-#[must_use]
-pub fn device_key(device: &DeviceId, lsn: u64) -> Vec<u8> {
-    key(&[device.as_bytes(), &lsn.to_be_bytes()])
-}
-
-/// Key of [`SUBMITS`].
-#[must_use]
-pub fn submit_key(device: &DeviceId, submit: &SubmitId) -> Vec<u8> {
-    key(&[device.as_bytes(), submit.as_bytes()])
-}
-
-/// Key of [`USERS`].
-#[must_use]
-pub fn user_key(node: &NodeId, name: &UserName) -> Vec<u8> {
-    key(&[node.as_bytes(), name.as_str().as_bytes()])
-}
-
-/// Key of [`EXPIRY`].
-#[must_use]
-pub fn expiry_key(expires_ms: u64, kind: ExpiryKind, eid: &Eid) -> Vec<u8> {
-    let minute = u32::try_from(expires_ms / 60_000 + 1).unwrap_or(u32::MAX);
-    key(&[&minute.to_be_bytes(), &[kind as u8], eid.as_bytes()])
-}
-
-/// The lsn at the end of a key.
-#[must_use]
-pub fn lsn_of(key: &[u8]) -> u64 {
-    key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-/// Rows of one device or peer from `lsn` on.
-///
-/// # Errors
-/// From the store.
-pub fn range_from(
-    txn: &dyn Txn,
-    table: Table,
-    prefix: &[u8],
-    lsn: u64,
-    max: usize,
-) -> Result<Vec<tidings_store::Row>, StoreError> {
-    txn.range(table, &key(&[prefix, &lsn.to_be_bytes()]), &prefix_end(prefix), max)
 }
