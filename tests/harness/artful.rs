@@ -59,20 +59,14 @@ impl World {
                 self.says_delivered(node, link, envelope.eid, &envelope.copies)
             }
             PeerInput::Forward(forward) => {
-                self.says_delivered(node, link, forward.0.eid, &forward.0.copies)
+                self.says_delivered(node, link, forward.eid, &forward.forward.copies)
             }
             PeerInput::Audit { eids } => self.answers_an_audit(node, link, eids),
             _ => false,
         }
     }
 
-    fn says_delivered(
-        &mut self,
-        node: usize,
-        link: LinkId,
-        eid: Eid,
-        copies: &[CopyId],
-    ) -> bool {
+    fn says_delivered(&mut self, node: usize, link: LinkId, eid: Eid, copies: &[CopyId]) -> bool {
         if !self.artful_chance.happens(300) {
             return false;
         }
@@ -97,9 +91,10 @@ impl World {
         let answer = AuditAnswer { waiting, unknown: Vec::new() };
         self.liar_sends(node, link, &PeerFrame::AuditAnswer(answer));
         for eid in eids {
-            let copies: Vec<CopyId> = self.oracle.sent.get(eid).map_or_else(Vec::new, |sent| {
-                sent.copies.iter().map(|(copy, _)| *copy).collect()
-            });
+            let copies: Vec<CopyId> =
+                self.oracle.sent.get(eid).map_or_else(Vec::new, |sent| {
+                    sent.copies.iter().map(|(copy, _)| *copy).collect()
+                });
             self.made_up_delivery(node, link, *eid, &copies);
         }
         true
@@ -163,7 +158,10 @@ impl World {
             }
             3 => return self.states_too_much(node, link),
             // The largest that fit into a frame: nobody asked for these.
-            4 => PeerFrame::Wanted(Wanted { destination, refusal: None, eids: self.eids(2_000) }),
+            4 => {
+                let (refusal, eids, delegation) = (None, self.eids(2_000), None);
+                PeerFrame::Wanted(Wanted { destination, refusal, eids, delegation })
+            }
             5 => PeerFrame::AuditAnswer(AuditAnswer {
                 waiting: self.eids(1_000),
                 unknown: self.eids(1_000),

@@ -109,6 +109,11 @@ impl DeadLetters {
         suspects.min_by_key(|(lsn, blame)| (blame.weight, **lsn)).map(|(lsn, _)| *lsn)
     }
 
+    /// True when the peer has refused something, or links broke over it, and it has not taken it since.
+    pub(crate) fn blames_any(&self) -> bool {
+        !self.blamed.is_empty()
+    }
+
     pub(crate) const fn sends_alone(&mut self, lsn: u64) {
         self.alone = Some(lsn);
     }

@@ -126,7 +126,7 @@ impl Core {
         self.pump_statements(node, txn)?;
         self.send_again(node, txn)?;
         if self.is_sabotaged(Sabotage::HoldBehindRefused)
-            && let Some(peer) = self.peers.get_mut(node).filter(|peer| !peer.resend.is_empty())
+            && let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.dead.blames_any())
         {
             peer.fall_behind();
             return self.pump_audit(node, txn);
