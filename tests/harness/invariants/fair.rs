@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use tidings_core::schema::{self, PEERS, PeerRow};
 use tidings_protocol::{
-    envelope::{EnvelopeHead, shared_hash},
+    envelope::shared_hash,
     id::{Eid, NodeId},
     limits,
-    peer_frame::{Forward, PeerFrame},
+    peer_frame::PeerFrame,
 };
 use tidings_store::prefix_end;
 
@@ -20,11 +20,9 @@ const SLACK_MS: u64 = 1_000;
 impl World {
     /// A core sends an envelope, or offers it to a custodian: it has had its turn.
     pub(super) fn i21_note_turn(&mut self, node: usize, frame: &PeerFrame, body: &Bytes) {
-        let eid_of = |head: &EnvelopeHead| head.ids(&shared_hash(body)).0;
         let had_turn = match frame {
-            PeerFrame::Deliver(head) | PeerFrame::Forward(Forward { head, .. }) => {
-                vec![eid_of(head)]
-            }
+            PeerFrame::Deliver(head) => vec![head.ids(&shared_hash(body)).0],
+            PeerFrame::Forward(forward) => vec![forward.header.eid(&forward.copies)],
             PeerFrame::Offer(offer) => offer.eids.clone(),
             _ => return,
         };
