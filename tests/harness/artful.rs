@@ -59,7 +59,7 @@ impl World {
                 self.says_delivered(node, link, envelope.eid, &envelope.copies)
             }
             PeerInput::Forward(forward) => {
-                self.says_delivered(node, link, forward.0.eid, &forward.0.copies)
+                self.says_delivered(node, link, forward.eid, &forward.forward.copies)
             }
             PeerInput::Audit { eids } => self.answers_an_audit(node, link, eids),
             _ => false,
@@ -158,7 +158,12 @@ impl World {
             }
             3 => return self.states_too_much(node, link),
             // The largest that fit into a frame: nobody asked for these.
-            4 => PeerFrame::Wanted(Wanted { destination, refusal: None, eids: self.eids(2_000) }),
+            4 => PeerFrame::Wanted(Wanted {
+                destination,
+                refusal: None,
+                eids: self.eids(2_000),
+                delegation: None,
+            }),
             5 => PeerFrame::AuditAnswer(AuditAnswer {
                 waiting: self.eids(1_000),
                 unknown: self.eids(1_000),
