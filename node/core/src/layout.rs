@@ -14,8 +14,8 @@ use tidings_store::Table;
 
 use crate::schema::{
     self, AccountRow, AdminLogRow, BodyRow, CachedUser, CustodyRow, DeadLetterRow, DeadRow,
-    DeviceRow, DirectoryRow, InboxRow, InviteRow, OneTimeRow, OutRow, OutboxRow, PeerRow, PolicyRow,
-    ReplacedRow, SeenRow, SubmitRow,
+    DeviceRow, DirectoryRow, InboxRow, InviteRow, OneTimeRow, OutRow, OutboxRow, PeerRow,
+    PolicyRow, ReplacedRow, SeenRow, SubmitRow,
 };
 
 /// A part of a key.

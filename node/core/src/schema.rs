@@ -28,8 +28,8 @@ use tidings_store::{Schema, StoreError, Table, Txn, prefix_end};
 use crate::policy::Stand;
 
 pub use key::{
-    decode, device_key, expiry_key, get, key, list_key, lsn_of, peer_key, put, range_from, submit_key,
-    user_key,
+    decode, device_key, expiry_key, get, key, list_key, lsn_of, peer_key, put, range_from,
+    submit_key, user_key,
 };
 
 /// name → number: single values.
