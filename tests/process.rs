@@ -41,6 +41,8 @@ mod crashes;
 mod custody;
 #[path = "process/deploy.rs"]
 mod deploy;
+#[path = "process/dns.rs"]
+mod dns;
 #[path = "process/failpoints.rs"]
 mod failpoints;
 #[path = "process/full_disk.rs"]

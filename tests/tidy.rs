@@ -52,6 +52,7 @@ const PRIVATE: &[(&str, &str)] = &[
     ("redb", "store"),
     ("vodozemac", "client"),
     ("axum", "node"),
+    ("hickory-resolver", "node"),
 ];
 
 fn root() -> PathBuf {

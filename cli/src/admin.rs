@@ -38,6 +38,8 @@ enum Question {
     Reload(admin_node::Reload),
     Log(admin_node::Log),
     Top(crate::top::Args),
+    /// Domains, and the nodes that they stand for.
+    Names(crate::names::Args),
     /// The node at a glance, and the addresses that others put into `bootstrap`.
     #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings --json")]
     Status(Common),
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Question::Reload(args) => return admin_node::reload(args),
         Question::Log(args) => return admin_node::log(args),
         Question::Top(args) => return crate::top::run(args),
+        Question::Names(args) => return crate::names::run(args),
         Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
         Question::Status(common) => (common, AdminRequest::Status),
     };
@@ -135,6 +138,7 @@ fn show_status(answer: &Value) {
         ("federation", "federation"),
         ("requests", "nodes that wait to be let in"),
         ("retired_ms", "said goodbye"),
+        ("names_changed", "changed names to accept"),
         ("full", "disk full"),
         ("full_for_peers", "disk full for peers"),
         ("reachability", "dialled from outside"),
@@ -159,6 +163,10 @@ fn show_status(answer: &Value) {
     for address in answer.get("addresses").and_then(Value::as_array).into_iter().flatten() {
         let address = address.as_str().unwrap_or_default().to_owned();
         lines.push(vec!["peers reach it at".to_owned(), address]);
+    }
+    for own in answer.get("domains").and_then(Value::as_array).into_iter().flatten() {
+        let found = crate::names::found_text(&field(own, "found"), &field(own, "node"));
+        lines.push(vec![format!("domain {}", field(own, "domain")), found]);
     }
     let width = lines.iter().filter_map(|line| line.first()).map(String::len).max().unwrap_or(0);
     for line in &lines {

@@ -200,6 +200,17 @@ pub(crate) fn warning_text(warning: &Warning) -> String {
         Warning::CannotLookUp { peer, code } => {
             format!("{}: {}; your message waits", address(peer), code.advice())
         }
+        Warning::NameChanged { domain, pinned, offered } => format!(
+            "your node now says that {domain} is {}. This device keeps {}, and sends there. Ask them on \
+             another way; if they have moved: `tidings contacts name@{domain} --accept-node {}`",
+            offered.to_text(),
+            pinned.to_text(),
+            offered.to_text()
+        ),
+        Warning::BadName(domain) => format!(
+            "your node names a node for {domain} that does not claim it: it lies, or is broken; nothing \
+             was pinned"
+        ),
         Warning::BadStatement(_) => "a receipt that proves nothing was put aside".to_owned(),
         Warning::Clock { offset_ms } => {
             format!("the clocks of this machine and of the node differ by {} s", offset_ms / 1000)

@@ -84,6 +84,8 @@ pub(crate) enum Stopped {
          NOT says why"
     )]
     NotProved,
+    #[error("{domain}: {why}")]
+    NoName { domain: String, why: String, may_retry: bool },
     #[error("{failed} of {checks} checks failed: each line above that failed says what to do")]
     Unwell { failed: usize, checks: usize },
 }
@@ -97,13 +99,17 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     };
     let code = match error.downcast_ref::<Stopped>() {
         Some(
-            Stopped::Unreachable { .. } | Stopped::OnlyFromHere { .. } | Stopped::NotTrusted { .. },
+            Stopped::Unreachable { .. }
+            | Stopped::OnlyFromHere { .. }
+            | Stopped::NotTrusted { .. }
+            | Stopped::NoName { may_retry: true, .. },
         ) => Code::NotReached,
         Some(
             Stopped::Refused { .. }
             | Stopped::NotListed
             | Stopped::LinkRefused { .. }
             | Stopped::RolledBack(_)
+            | Stopped::NoName { may_retry: false, .. }
             | Stopped::Failed,
         ) => Code::Refused,
         Some(Stopped::TooLate { .. }) => Code::TooLate,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidings_client::driver::{Driver, DriverError, Place, Trust};
 use tidings_client::event::{Peer, Settings};
 pub(crate) use tidings_node::chance::draw;
-use tidings_protocol::address::{Address, Host, UserName};
+use tidings_protocol::address::{Address, UserName};
 use tidings_protocol::id::NodeId;
 use tidings_protocol::limits::MESSAGE_LIFE_MS_MAX;
 use tidings_store::OpenError;
@@ -66,21 +66,6 @@ impl Account {
         let node = NodeId::parse(&self.node).context("reading the account's node id")?;
         let name = UserName::parse(&self.name).context("reading the account's name")?;
         Ok(Peer { node, name })
-    }
-
-    /// Who is meant by what a person typed: an address, or a bare name at the own node.
-    pub(crate) fn recipient(&self, text: &str) -> anyhow::Result<Peer> {
-        if !text.contains('@') {
-            let name = UserName::parse(text).with_context(|| format!("reading '{text}'"))?;
-            return Ok(Peer { name, ..self.peer()? });
-        }
-        let address = Address::parse(text).with_context(|| format!("reading '{text}'"))?;
-        match address.host {
-            Host::Node(node) => Ok(Peer { node, name: address.name }),
-            Host::Domain(domain) => {
-                bail!("domains are not looked up yet: write {}@<node id of {domain}>", address.name)
-            }
-        }
     }
 }
 
@@ -300,24 +285,7 @@ fn sync_folder(dir: &Path) -> anyhow::Result<()> {
 mod tests {
     use tidings_protocol::id::NodeId;
 
-    use super::{Account, Home, address};
-
-    #[test]
-    fn a_bare_name_is_somebody_at_the_own_node() {
-        let [acme, globex] = [NodeId([1; 32]), NodeId([2; 32])];
-        let account = Account {
-            node: acme.to_text(),
-            name: "alice".to_owned(),
-            url: "ws://localhost".to_owned(),
-        };
-        let bob = account.recipient("bob").unwrap();
-        assert_eq!((bob.node, bob.name.as_str()), (acme, "bob"));
-        let carol = account.recipient(&format!("carol@{}", globex.to_text())).unwrap();
-        assert_eq!(carol.node, globex);
-        assert_eq!(account.recipient(&address(&carol)).unwrap(), carol);
-        assert!(account.recipient("carol@globex.example").is_err());
-        assert!(account.recipient("Carol").is_err());
-    }
+    use super::{Account, Home};
 
     #[test]
     fn a_home_is_made_once_and_opened_again() {

@@ -9,6 +9,8 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use tidings_node::config::{self, Config};
 use tidings_node::{clock, keys};
+use tidings_protocol::domain::Domain;
+use tidings_protocol::name_record::record_text;
 
 use crate::show;
 
@@ -53,6 +55,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     say!("node id  {}", node.to_text());
     say!("config   {}", path.display());
+    for domain in checked.domains.iter().filter_map(|text| Domain::parse(text).ok()) {
+        say!("in DNS   {} TXT \"{}\"", domain.record_name(), record_text(&node));
+    }
     say!("next     tidings node --data {}", args.dir.display());
     Ok(())
 }

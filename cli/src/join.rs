@@ -9,10 +9,11 @@ use tidings_client::ClientCore;
 use tidings_client::driver::{Driver, Running};
 use tidings_client::event::{ClientEffect, ClientEvent};
 use tidings_protocol::address::UserName;
+use tidings_protocol::client_frame::NameSource;
 use tidings_protocol::invite::InviteText;
 use tidings_protocol::limits::DEVICE_LABEL_BYTES_MAX;
 
-use crate::device::{self, fault_text, next_effect_or_fault};
+use crate::device::{self, fault_text, next_effect, next_effect_or_fault};
 use crate::exit::Stopped;
 use crate::home::{Account, Home, HomeFolder, address, read_trust};
 use crate::show;
@@ -61,9 +62,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         name: args.name.clone(),
         url: args.invite.url.clone(),
     };
-    let named = args.ca.as_deref().map(read_trust).transpose()?;
+    let ca = args.ca.as_deref().map(read_trust).transpose()?;
     let driver = open(&home, &account, &args.label)?;
-    let trust = match named {
+    let trust = match ca {
         Some((trust, pem)) => {
             home.keep_trust(&pem)?;
             trust
@@ -72,8 +73,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     // The one before was ended before it could say so: then only the rest is to be done.
     let is_joined = driver.core().is_joined();
+    let mut named = Vec::new();
     let joined = show::block_on(async {
-        let joining = join(device::start(driver, &account, &trust)?, args, is_joined);
+        let joining = join(device::start(driver, &account, &trust)?, args, is_joined, &mut named);
         tokio::time::timeout(Duration::from_secs(args.timeout), joining)
             .await
             .unwrap_or_else(|_| Err(Stopped::Unreachable { url: account.url.clone() }.into()))
@@ -87,9 +89,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let address = address(&account.peer()?);
     if args.json {
-        show::json(&json!({ "address": address }));
+        show::json(&json!({ "address": address, "domain_addresses": named }));
     } else {
         say!("you are {address}");
+        for named in named {
+            say!("and {named}");
+        }
     }
     Ok(())
 }
@@ -116,8 +121,17 @@ fn open(home: &Home, account: &Account, label: &str) -> anyhow::Result<Driver> {
     home.create(account, label)
 }
 
-async fn join(mut running: Running, args: &Args, is_joined: bool) -> anyhow::Result<()> {
+async fn join(
+    mut running: Running,
+    args: &Args,
+    is_joined: bool,
+    named: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let joined = ask_to_join(&mut running, args, is_joined).await;
+    let joined = match joined {
+        Ok(()) => domain_addresses(&mut running, &args.name, named).await,
+        Err(error) => Err(error),
+    };
     device::end(running, joined).await
 }
 
@@ -143,4 +157,23 @@ async fn ask_to_join(running: &mut Running, args: &Args, is_joined: bool) -> any
     }
     // Others can write to this device while it is away only once its keys are at the node.
     device::until(&handle, ClientCore::is_settled).await
+}
+
+/// The addresses by domain under which others find the newcomer: those that the DNS confirms.
+async fn domain_addresses(
+    running: &mut Running,
+    name: &str,
+    named: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let handle = running.handle();
+    for domain in handle.ask(|core, _| Ok(core.own_domains())).await? {
+        handle.event(ClientEvent::Resolve { domain: domain.clone(), token: 0 }).await?;
+        while !matches!(next_effect(running).await?, ClientEffect::Resolved { .. }) {}
+        let names = handle.ask(|core, txn| core.names(txn)).await?;
+        let mut bound = names.iter().filter(|view| view.source == NameSource::Dns);
+        if bound.any(|view| view.domain == domain) {
+            named.push(format!("{name}@{domain}"));
+        }
+    }
+    Ok(())
 }

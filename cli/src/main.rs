@@ -17,6 +17,7 @@ mod dead;
 mod demo;
 mod device;
 mod doctor;
+mod domain;
 mod exit;
 mod export;
 mod home;
@@ -26,6 +27,7 @@ mod inspect;
 mod invite;
 mod join;
 mod man;
+mod names;
 mod node;
 #[cfg(test)]
 mod page_test;

@@ -11,6 +11,7 @@ use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, SendTex
 use tidings_protocol::id::MsgId;
 
 use crate::device::{self, next_effect, parse_msg, status_line, status_word};
+use crate::domain::{self, Recipient};
 use crate::exit::Stopped;
 use crate::home::{HomeFolder, address};
 use crate::{show, style};
@@ -19,10 +20,11 @@ use crate::{show, style};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
+  tidings send bob@globex.example 'Hello, Bob'
   tidings send bob@<node id> 'Hello, Bob'
   tidings send bob - --wait delivered < letter.txt")]
 pub(crate) struct Args {
-    /// Name and node id; a bare name is somebody at your own node.
+    /// Name and domain, or name and node id; a bare name is somebody at your own node.
     to: String,
     /// What to say; `-` reads it from standard input.
     text: String,
@@ -73,13 +75,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let text = if args.text == "-" { from_stdin()? } else { args.text.clone() };
     ensure!(!text.is_empty(), "there is nothing to send: the text is empty");
     if let Some(msg) = args.reply_to {
-        check_reply(&driver, &to, msg)?;
+        // Whoever is not known yet has written nothing.
+        let known = domain::known(&driver, &to)?;
+        let known = known.with_context(|| format!("there is no message {msg}: check its id"))?;
+        check_reply(&driver, &known, msg)?;
     }
     show::block_on(async {
         let mut running = device::start(driver, &account, &trust)?;
-        let sent = send(&mut running, to, text, args).await;
+        let sent = find_and_send(&mut running, &to, text, args).await;
         device::end(running, sent).await
     })
+}
+
+async fn find_and_send(
+    running: &mut Running,
+    to: &Recipient,
+    text: String,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let to = domain::resolve(running, to, Duration::from_secs(args.timeout)).await?;
+    send(running, to, text, args).await
 }
 
 /// What is answered has to be here, in the same conversation: else nobody could show it.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tidings_protocol::{
     address::UserName,
     client_frame::{ClientFrame, InviteSecret, NodeFrame},
+    domain::Domain,
     id::{DeviceId, MsgId, NodeId},
     key::PublicKey,
     limits::TEXT_BYTES_MAX,
@@ -91,6 +92,21 @@ pub enum ClientEvent {
         /// The key whose number was compared; another one that was offered since is not accepted.
         key: PublicKey,
     },
+    /// The person used a domain in an address. Answered by [`ClientEffect::Resolved`]: at once when it
+    /// is pinned here, else as soon as the own node has answered.
+    Resolve {
+        /// The domain.
+        domain: Domain,
+        /// Comes back in the answer.
+        token: u64,
+    },
+    /// The person takes this node for a domain that stood for another one.
+    AcceptNode {
+        /// The domain.
+        domain: Domain,
+        /// The node that was shown; another one that was offered since is not accepted.
+        node: NodeId,
+    },
     /// [`crate::ClientCore::next_deadline`] was reached.
     Tick,
 }
@@ -120,6 +136,13 @@ pub enum ClientEffect {
         token: u64,
         /// The message.
         message: MessageRef,
+    },
+    /// Which node a domain stands for.
+    Resolved {
+        /// From [`ClientEvent::Resolve`].
+        token: u64,
+        /// The node, or why there is none.
+        found: Result<NodeId, NameError>,
     },
     /// A text was not taken.
     NotComposed {
@@ -237,6 +260,17 @@ pub enum ComposeError {
     OutboxFull,
 }
 
+/// Why a domain stands for no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The own node says so.
+    #[error("{}", .0.advice())]
+    Refused(RefusalCode),
+    /// The own node's answer lacks the proof.
+    #[error("your node names a node that does not claim the domain: it lies, or is broken")]
+    NotProved,
+}
+
 /// Why a link ends from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseWhy {
@@ -288,6 +322,18 @@ pub enum Warning {
         /// Why.
         code: RefusalCode,
     },
+    /// The own node names another node for a domain than the one that is pinned here. The pin holds until
+    /// [`ClientEvent::AcceptNode`].
+    NameChanged {
+        /// The domain.
+        domain: Domain,
+        /// What it stands for here.
+        pinned: NodeId,
+        /// What the own node says.
+        offered: NodeId,
+    },
+    /// The own node's answer about a domain lacks the proof; nothing was pinned.
+    BadName(Domain),
     /// A statement that proves nothing was put aside.
     BadStatement(Option<Claim>),
     /// The node's clock and ours differ by so many ms.

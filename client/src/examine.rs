@@ -17,13 +17,14 @@ use crate::{
     crypto::{at_rest::open_row, prekeys::PrekeySecrets},
     draft::Draft,
     machine::{ACCOUNT, NODE, PREKEYS},
+    names::NameRow,
     rows::{
         AccountRow, CopyRow, DeviceRow, EnvelopeRow, MessageKey, MessageRow, NodeRow, OutboxRow,
         PeerRow, SealedRow, SeenRow, SenderRow, StatusRow,
     },
     schema::{
-        COPIES, DELEGATIONS, DEVICES, DRAFTS, ENVELOPES, HELD, MESSAGES, ORPHANS, OUTBOX, PEERS,
-        SCHEMA, SEALED, SEEN, SELF, SENDERS, STATUS, TAGS, UNREAD,
+        COPIES, DELEGATIONS, DEVICES, DRAFTS, ENVELOPES, HELD, MESSAGES, NAMES, ORPHANS, OUTBOX,
+        PEERS, SCHEMA, SEALED, SEEN, SELF, SENDERS, STATUS, TAGS, UNREAD,
     },
 };
 
@@ -95,6 +96,7 @@ pub fn check_row(table: Table, key: &[u8], plain: &[u8]) -> Result<(), StoreErro
         DRAFTS => is::<Draft>(plain),
         // The key says all.
         UNREAD if plain.is_empty() && MessageKey::read(key).is_some() => return Ok(()),
+        NAMES => is::<NameRow>(plain),
         DELEGATIONS => is::<Signed<Delegation>>(plain),
         Table { name } => return Err(StoreError::corrupt(format!("{name}: an unknown row"))),
     };

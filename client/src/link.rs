@@ -83,6 +83,8 @@ pub(crate) enum Request {
     List(u64),
     /// The list that replaces this device is being published, on top of this version.
     Replacement(u64),
+    /// The node that a domain stands for.
+    Resolve(tidings_protocol::domain::Domain),
 }
 
 impl Link {
@@ -129,6 +131,7 @@ impl<S: Sealer> ClientCore<S> {
     pub(crate) fn on_disconnected(&mut self) {
         self.link = Link::Down;
         self.requests.clear();
+        self.names_link_lost();
         self.to_sign.clear();
         self.bundles.clear();
         self.queues.link_lost();
@@ -340,6 +343,7 @@ impl<S: Sealer> ClientCore<S> {
         }
         self.settle_own_keys(txn, now_ms, welcome)?;
         self.start_holds(now_ms);
+        self.ask_names();
         self.queues.link_up();
         Ok(())
     }

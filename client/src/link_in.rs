@@ -44,7 +44,8 @@ impl<S: Sealer> ClientCore<S> {
             | NodeFrame::Notes(_)
             | NodeFrame::Bundles(_)
             | NodeFrame::Done(_)
-            | NodeFrame::NewerLists(_) => {}
+            | NodeFrame::NewerLists(_)
+            | NodeFrame::Resolved(_) => {}
         }
         if !self.link.is_up() {
             self.close(CloseWhy::Broke);
@@ -63,6 +64,7 @@ impl<S: Sealer> ClientCore<S> {
             NodeFrame::Bundles(bundles) => self.on_bundles(txn, now_ms, bundles),
             NodeFrame::Done(done) => self.on_done(txn, now_ms, &done),
             NodeFrame::NewerLists(newer) => self.on_newer_lists(txn, now_ms, newer.lists),
+            NodeFrame::Resolved(resolved) => self.on_resolved(txn, now_ms, &resolved),
             NodeFrame::Challenge(_)
             | NodeFrame::Welcome(_)
             | NodeFrame::Joined(_)
@@ -82,7 +84,7 @@ impl<S: Sealer> ClientCore<S> {
                 Ok(())
             }
             Some(Request::Replacement(_)) => self.become_replacement(txn, now_ms),
-            Some(Request::Prekeys | Request::Fetch(_)) | None => Ok(()),
+            Some(Request::Prekeys | Request::Fetch(_) | Request::Resolve(_)) | None => Ok(()),
         }
     }
 
@@ -139,6 +141,10 @@ impl<S: Sealer> ClientCore<S> {
     ) -> Result<(), StoreError> {
         match self.requests.remove(&request) {
             Some(Request::Fetch(peer)) => self.on_fetch_refused(txn, now_ms, peer, refusal),
+            Some(Request::Resolve(domain)) => {
+                self.on_resolve_refused(&domain, refusal.code);
+                Ok(())
+            }
             Some(Request::Replacement(version)) if refusal.code == RefusalCode::Conflict => {
                 self.on_replacement_overtaken(txn, version)
             }

@@ -22,6 +22,7 @@ use crate::{
     crypto::{self, LocalDevice, PrekeySecrets, Sealer},
     event::{ClientEffect, ClientEvent, CloseWhy, Peer, Settings, StopWhy, Warning},
     link::Link,
+    names::Names,
     outbox::Queues,
     rows::{AccountRow, NodeRow, OutboxRow, PeerKey, PeerRow},
     schema::{HELD, OUTBOX, PEERS, SELF},
@@ -69,6 +70,7 @@ pub struct ClientCore<S: Sealer> {
     pub(crate) link: Link,
     pub(crate) clock_offset_ms: i64,
     pub(crate) queues: Queues,
+    pub(crate) names: Names,
     pub(crate) requests: BTreeMap<u64, crate::link::Request>,
     pub(crate) next_request: u64,
     /// Bundles that have come and are not yet used.
@@ -181,6 +183,7 @@ impl<S: Sealer> ClientCore<S> {
             link: Link::Down,
             clock_offset_ms: 0,
             queues: Queues::default(),
+            names: Names::default(),
             requests: BTreeMap::new(),
             next_request: 1,
             bundles: BTreeMap::new(),
@@ -249,6 +252,10 @@ impl<S: Sealer> ClientCore<S> {
             ClientEvent::Displayed { messages } => self.on_displayed(txn, now_ms, &messages)?,
             ClientEvent::AcceptKey { peer, key } => {
                 self.on_accept_key(txn, now_ms, &peer, &key)?;
+            }
+            ClientEvent::Resolve { domain, token } => self.on_resolve(txn, domain, token)?,
+            ClientEvent::AcceptNode { domain, node } => {
+                self.on_accept_node(txn, now_ms, &domain, &node)?;
             }
             ClientEvent::Tick => {}
         }

@@ -35,6 +35,8 @@ pub const ORPHANS: Table = Table::new("orphans");
 pub const DELEGATIONS: Table = Table::new("delegations");
 /// Minute of creation (u32) ‖ copy id → what was answered: [`crate::rows::SeenRow`].
 pub const SEEN: Table = Table::new("seen");
+/// Keyed hash of a domain → the node that it stands for.
+pub const NAMES: Table = Table::new("names");
 /// Chat id ‖ device id ‖ sequence → key of a message that waits for the ones before it.
 pub const HELD: Table = Table::new("held");
 
@@ -59,6 +61,7 @@ pub const SCHEMA: Schema = Schema {
         SEEN,
         HELD,
         DELEGATIONS,
+        NAMES,
     ],
     migrations: &[],
 };

@@ -33,6 +33,11 @@ impl Vault {
         PeerKey(hash("peer row", &[&self.peer_key, &peer.node.0, peer.name.as_str().as_bytes()]).0)
     }
 
+    /// What the keys of names are hashed with, so that a stolen file names no domain.
+    pub(crate) const fn names_key(&self) -> [u8; 32] {
+        self.peer_key
+    }
+
     /// The key of a node's rows.
     pub(crate) fn node(&self, node: &NodeId) -> [u8; 32] {
         hash("node row", &[&self.peer_key, &node.0]).0

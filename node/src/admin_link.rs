@@ -11,12 +11,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tidings_core::effect::{AdminReply, DeadLetter, NodeStatus, QueueItem};
+use tidings_core::effect::{AdminReply, NodeStatus};
 use tidings_core::event::{AdminCommand, DeadPick, PeerChange};
 use tidings_core::space::Intake;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::{Eid, NodeId};
-use tidings_protocol::refusal::RefusalCode;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -25,7 +24,10 @@ use tracing::{debug, warn};
 
 pub use crate::admin_custody::Grant;
 use crate::admin_custody::custody;
+use crate::admin_names;
+pub use crate::admin_names::NameQuestion;
 use crate::admin_peers::{self, PeerLimits, PeerWord, parse_node};
+use crate::admin_queue;
 use crate::chance::draw;
 use crate::clock;
 use crate::input::Asker;
@@ -131,6 +133,8 @@ pub enum AdminRequest {
         /// Its id.
         node: String,
     },
+    /// Domains and what they stand for.
+    Names(NameQuestion),
     /// The node at a glance.
     Status,
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
@@ -438,13 +442,19 @@ impl Admin {
             Some(AdminReply::Log(entries)) => {
                 Answer::Ok(entries.iter().map(admin_peers::log_entry).collect())
             }
-            Some(AdminReply::Queue(items)) => Answer::Ok(items.iter().map(queue_item).collect()),
+            Some(AdminReply::Queue(items)) => {
+                Answer::Ok(items.iter().map(admin_queue::queue_item).collect())
+            }
             Some(AdminReply::Dead(letters)) => {
-                Answer::Ok(letters.iter().map(dead_letter).collect())
+                Answer::Ok(letters.iter().map(admin_queue::dead_letter).collect())
             }
             Some(AdminReply::Custody(status)) => Answer::Ok(custody(&status)),
             Some(AdminReply::Changed(count)) => Answer::Ok(json!({ "letters": count })),
             Some(AdminReply::Tried(count)) => Answer::Ok(json!({ "count": count })),
+            Some(AdminReply::Names(names)) => {
+                Answer::Ok(names.iter().map(admin_names::name).collect())
+            }
+            Some(AdminReply::NameChecked(check)) => Answer::Ok(admin_names::check(&check)),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
         }
     }
@@ -480,6 +490,8 @@ impl Admin {
             "reservations_given": nat.reservations_given,
             "circuits": nat.circuits,
             "relayed_links": nat.relayed_links.len(),
+            "names_changed": status.names_changed,
+            "domains": status.domains.iter().map(admin_names::own_domain).collect::<Vec<_>>(),
             "addresses": status.multiaddrs.iter().map(with_peer_id).collect::<Vec<_>>(),
         })
     }
@@ -523,6 +535,7 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         AdminRequest::Federation { mode: Some(mode) } => admin_peers::federation(&mode)?,
         AdminRequest::Goodbye { take_back } => AdminCommand::Goodbye { is_taken_back: take_back },
         AdminRequest::Log { from } => AdminCommand::Log { from },
+        AdminRequest::Names(question) => question.command()?,
         AdminRequest::Custody => AdminCommand::Custody,
         AdminRequest::Grant(grant) => AdminCommand::Grant(grant.terms()?),
         AdminRequest::Revoke { node: of } => AdminCommand::Revoke { node: node(&of)? },
@@ -531,32 +544,6 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         | AdminRequest::Reload
         | AdminRequest::Federation { mode: None }
         | AdminRequest::Top => return Err("the core is not asked that".to_owned()),
-    })
-}
-
-fn queue_item(item: &QueueItem) -> Value {
-    json!({
-        "node": item.node.to_text(),
-        "eid": item.eid.to_string(),
-        "accepted_ms": item.accepted_ms,
-        "expires_ms": item.expires_ms,
-        "copies": item.copies,
-        "finished": item.finished,
-        "waiting": item.waiting,
-        "dead": item.dead,
-    })
-}
-
-fn dead_letter(letter: &DeadLetter) -> Value {
-    json!({
-        "node": letter.node.to_text(),
-        "eid": letter.eid.to_string(),
-        "accepted_ms": letter.accepted_ms,
-        "expires_ms": letter.expires_ms,
-        "since_ms": letter.since_ms,
-        "attempts": letter.attempts,
-        "last_ms": letter.last_ms,
-        "refusal": letter.refusal.map(RefusalCode::name),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `node.toml`: one required line, everything else defaulted. Every value is checked here, once,
 //! and a refusal names file, line and what to do. Starts nothing.
 
+mod names;
 mod relays;
 
 use std::fs;
@@ -15,9 +16,8 @@ use thiserror::Error;
 use tidings_core::policy::Federation;
 use tidings_core::rates::Limits;
 use tidings_core::settings::CustodyTerms;
-use tidings_protocol::address::{Address, Host};
 use tidings_protocol::id::NodeId;
-use tidings_protocol::limits::{CUSTODIANS_MAX, DOMAINS_MAX, MESSAGE_LIFE_MS_MAX, MULTIADDRS_MAX};
+use tidings_protocol::limits::{CUSTODIANS_MAX, MESSAGE_LIFE_MS_MAX, MULTIADDRS_MAX};
 use toml::Spanned;
 
 use crate::p2p::RelayFor;
@@ -38,6 +38,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Domains that this node claims.
     pub domains: Vec<String>,
+    /// Who is asked which node a domain names; the system's servers if there are none.
+    pub dns_servers: Vec<SocketAddr>,
     /// Nodes that hold what comes for this one while it is away.
     pub custodians: Vec<NodeId>,
     /// What this node is ready to hold for others.
@@ -150,6 +152,7 @@ pub enum ConfigError {
 struct Written {
     data: Option<Spanned<String>>,
     domains: Option<Vec<Spanned<String>>>,
+    dns_servers: Option<Vec<Spanned<String>>>,
     custodians: Option<Vec<Spanned<String>>>,
     custody: Option<Vec<Spanned<String>>>,
     federation: Option<Spanned<String>>,
@@ -212,7 +215,8 @@ impl Config {
             // Through its components: a folder that is not there yet cannot be made as `acme/.`.
             data: folder.join(data.get_ref()).components().collect(),
             file: path.to_owned(),
-            domains: domains(&written).map_err(at)?,
+            domains: names::domains(&written).map_err(at)?,
+            dns_servers: names::servers(&written).map_err(at)?,
             custodians: custodians(&written).map_err(at)?,
             custody: custody(&written).map_err(at)?,
             peers: peers(&written).map_err(at)?,
@@ -235,21 +239,6 @@ struct Wrong {
 
 fn wrong<T>(value: &Spanned<T>, why: impl Into<String>) -> Wrong {
     Wrong { offset: value.span().start, why: why.into() }
-}
-
-fn domains(written: &Written) -> Result<Vec<String>, Wrong> {
-    let domains = written.domains.as_deref().unwrap_or_default();
-    if let Some(extra) = domains.get(DOMAINS_MAX) {
-        return Err(wrong(extra, format!("a node claims at most {DOMAINS_MAX} domains")));
-    }
-    let check = |domain: &Spanned<String>| match Address::parse(&format!("a@{}", domain.get_ref()))
-    {
-        Ok(Address { host: Host::Domain(domain), .. }) => Ok(domain),
-        Ok(Address { host: Host::Node(_), .. }) | Err(_) => {
-            Err(wrong(domain, "this is no domain; write it like \"acme.example\""))
-        }
-    };
-    domains.iter().map(check).collect()
 }
 
 fn custodians(written: &Written) -> Result<Vec<NodeId>, Wrong> {
@@ -537,10 +526,10 @@ mod tests {
         let defaults = parse("data = \".\"").unwrap();
         assert_eq!(parse(EXAMPLE).unwrap(), defaults);
         let shown = uncommented("# ");
-        assert_eq!(shown.lines().count(), 25, "{shown}");
+        assert_eq!(shown.lines().count(), 26, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
-        assert_eq!(examples.lines().count(), 9, "{examples}");
+        assert_eq!(examples.lines().count(), 10, "{examples}");
         assert_ne!(parse(&examples).unwrap(), defaults);
     }
 
@@ -563,6 +552,8 @@ mod tests {
             ("data = \".\"\nrelay_for = \"peers\"\nrelay_peers = [\"acme\"]", 3, "peer id"),
             ("data = \".\"\nrelay_peers = [\"acme\"]", 2, "relay_for = \"peers\""),
             ("data = \".\"\ndomains = [\"acme..example\"]", 2, "acme.example"),
+            ("data = \".\"\ndomains = [\"b\u{fc}cher.example\"]", 2, "xn--"),
+            ("data = \".\"\ndns_servers = [\"dns.example\"]", 2, "192.0.2.53"),
             ("data = \".\"\ntls_key = \"key.pem\"", 2, "tls_cert"),
             ("data = \".\"\nclient_url = \"ws://acme.example\"", 2, "wss://"),
             ("data = \".\"\nclient_url = \"wss://acme.example/\\u001b[2J\"", 2, "wss://"),

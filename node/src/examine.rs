@@ -12,12 +12,16 @@ use libp2p::swarm::{SwarmEvent, dummy};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, noise, tcp, yamux};
 use thiserror::Error;
 
+use tidings_core::event::DnsOutcome;
+use tidings_protocol::domain::Domain;
+
 use crate::bootstrap::resolve;
 pub use crate::client_listener::check_tls;
 use crate::clock::Stopwatch;
 use crate::config::Config;
 pub use crate::disk::space;
 pub use crate::keys::{Held, examine as examine_keys};
+use crate::resolver;
 
 /// An address that a node listens on, and whether it can be bound just now.
 #[derive(Debug)]
@@ -65,6 +69,11 @@ fn socket(address: &Multiaddr) -> Option<(Carrier, SocketAddr)> {
         Protocol::Udp(port) => Some((Carrier::Udp, SocketAddr::new(ip, port))),
         _ => None,
     }
+}
+
+/// Which node the DNS names for a domain, asked as the node itself would ask.
+pub async fn dns(config: &Config, domain: &Domain) -> DnsOutcome {
+    resolver::ask_once(&config.dns_servers, domain).await
 }
 
 /// A peer did not answer.

@@ -7,7 +7,9 @@
 
 mod admin_custody;
 pub mod admin_link;
+mod admin_names;
 pub mod admin_peers;
+mod admin_queue;
 mod alias;
 mod bootstrap;
 pub mod chance;
@@ -29,6 +31,7 @@ mod metrics;
 pub mod p2p;
 mod peer_link;
 mod reload;
+mod resolver;
 mod run;
 pub mod snapshot;
 pub mod start;

@@ -55,6 +55,17 @@ pub(crate) const RESOLVE_AT_ONCE: usize = 16;
 /// Time for resolving one name.
 pub(crate) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Domains that wait to be looked up: more than the core has under way at a time.
+pub(crate) const DNS_QUESTIONS_MAX: usize = 512;
+/// Domains that are looked up side by side.
+pub(crate) const DNS_AT_ONCE: usize = 32;
+/// Time for one try at one DNS server.
+pub(crate) const DNS_TRY_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Time for the answer about one domain, all tries together: the node that it names is asked after it.
+pub(crate) const DNS_TIMEOUT: Duration = Duration::from_secs(4);
+/// DNS servers in the configuration.
+pub(crate) const DNS_SERVERS_MAX: usize = 4;
+
 /// How often the disk is asked for its free space.
 pub(crate) const DISK_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that stay free beside the ballast when it is taken again.

@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tidings_core::effect::{AdminReply, NodeStatus, Observed, PeerStatus};
+use tidings_core::effect::{AdminReply, NameFound, NodeStatus, Observed, OwnDomain, PeerStatus};
 use tidings_core::event::AdminCommand;
 use tidings_core::space::Intake;
 use tidings_protocol::refusal::RefusalCode;
@@ -63,7 +63,7 @@ pub(crate) struct Metrics {
 }
 
 /// What can become of envelopes and copies, in the words of [`Metrics::observe`].
-const OBSERVED: [&str; 14] = [
+const OBSERVED: [&str; 16] = [
     "accepted",
     "stored",
     "duplicate",
@@ -78,6 +78,8 @@ const OBSERVED: [&str; 14] = [
     "rolled_back",
     "other_rolled_back",
     "own_id_elsewhere",
+    "name_changed",
+    "own_domain_unbound",
 ];
 
 impl Metrics {
@@ -190,6 +192,20 @@ impl Metrics {
                 );
                 "own_id_elsewhere"
             }
+            Observed::NameChanged => {
+                warn!(
+                    "what the DNS or a node says about a pinned domain has changed; the pin holds: \
+                     `tidings admin names list` shows it"
+                );
+                "name_changed"
+            }
+            Observed::OwnDomainUnbound => {
+                warn!(
+                    "the DNS does not name this node for one of its domains: `tidings admin status` \
+                     says which, `tidings doctor` the record to set"
+                );
+                "own_domain_unbound"
+            }
             Observed::Intake(intake) => {
                 log_intake(intake);
                 return;
@@ -267,6 +283,8 @@ impl Metrics {
             ("requests", status.requests),
             ("full", u64::from(status.intake == Intake::Nobody)),
             ("full_for_peers", u64::from(status.intake != Intake::Everybody)),
+            ("names_changed", status.names_changed),
+            ("domains_unbound", unbound(status)),
             ("last_commit", status.commit),
         ] {
             self.status.get_or_create(&[("what", what)]).set(gauge(value));
@@ -295,6 +313,12 @@ impl Metrics {
             self.connected.get_or_create(&labels).set(i64::from(peer.connected));
         }
     }
+}
+
+/// Own domains for which the DNS is known not to name this node.
+fn unbound(status: &NodeStatus) -> u64 {
+    let is_bad = |domain: &&OwnDomain| domain.found.is_some_and(|it| it != NameFound::Bound);
+    status.domains.iter().filter(is_bad).count() as u64
 }
 
 fn seconds(ms: u64) -> f64 {
@@ -430,6 +454,8 @@ mod tests {
             Observed::RolledBack,
             Observed::OtherRolledBack,
             Observed::OwnIdElsewhere,
+            Observed::NameChanged,
+            Observed::OwnDomainUnbound,
         ] {
             metrics.observe(observed);
         }

@@ -131,6 +131,7 @@ fn changes(held: &Config, read: &Config) -> (Vec<&'static str>, Vec<&'static str
         // Both stand in the delegation, which the root key signs at a start.
         ("domains", old.domains != new.domains),
         ("custodians", old.custodians != new.custodians),
+        ("dns_servers", old.dns_servers != new.dns_servers),
         ("listen_peers", old.peers.listen != new.peers.listen),
         ("announce", old.peers.announce != new.peers.announce),
         ("relays", old.peers.relays != new.peers.relays),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tidings_core::Core;
 use tidings_core::effect::{AdminReply, Effect};
-use tidings_core::event::{AdminToken, Event};
+use tidings_core::event::{AdminToken, DnsOutcome, Event};
 use tidings_store::{Counters, RedbStore, Store as _, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ use crate::input::{Input, transport_bytes, weight};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::links::Links;
 use crate::metrics::Metrics;
+use crate::resolver::Resolver;
 
 /// A batch could not be made durable. Nothing that it would have caused has left the node.
 #[derive(Debug, Error)]
@@ -36,6 +37,7 @@ pub(crate) struct Loop {
     pub(crate) store: RedbStore,
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) links: Links,
+    pub(crate) resolver: Resolver,
     pub(crate) metrics: Arc<Metrics>,
     /// Waits for inputs and deadlines; the loop's thread is not one of the runtime's.
     pub(crate) runtime: Handle,
@@ -208,6 +210,12 @@ impl Loop {
             Effect::Bar { transport, is_barred } => {
                 self.links.peer_link().bar(&transport, is_barred);
             }
+            Effect::Resolve { domain } => {
+                if !self.resolver.ask(domain.clone()) {
+                    let outcome = DnsOutcome::Silent;
+                    self.turn.caused.push(Event::Resolved { domain, outcome });
+                }
+            }
             Effect::Publish { descriptor } => self.links.peer_link().publish(&descriptor),
             Effect::AdminReply { token, reply } => {
                 if let Some(question) = self.turn.questions.remove(&token) {
@@ -282,6 +290,7 @@ mod tests {
             store,
             inputs,
             links: Links::new(PeerLink::new(p2p), tokio::sync::watch::channel(0).0),
+            resolver: Resolver(mpsc::channel(1).0),
             metrics: Arc::new(Metrics::new()),
             runtime: Handle::current(),
             turn: Turn::default(),

@@ -47,6 +47,7 @@ use crate::metrics::{self, Metrics};
 use crate::p2p::{self, P2p, P2pConfig, P2pEvent, P2pLimits, Reach, Relaying};
 use crate::peer_link::{self, Announce, PeerLink, Relay};
 use crate::reload::{self, Reloader};
+use crate::resolver::Resolver;
 use crate::run::{CommitFailed, Loop, Turn};
 use crate::snapshot::Snapshots;
 
@@ -212,6 +213,7 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
         store,
         inputs: to_loop,
         links: Links::new(peer_link.clone(), count),
+        resolver: Resolver::start(config.dns_servers.clone(), inputs.clone(), &mut tasks),
         metrics: Arc::clone(&metrics),
         runtime: tokio::runtime::Handle::current(),
         turn: Turn::default(),

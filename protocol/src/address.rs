@@ -5,7 +5,10 @@ use core::fmt;
 
 use thiserror::Error;
 
-use crate::id::{NodeId, ParseNodeIdError};
+use crate::{
+    domain::{Domain, ParseDomainError},
+    id::{NodeId, ParseNodeIdError},
+};
 
 /// Characters of a user name at most.
 pub const USER_NAME_CHARS_MAX: usize = 64;
@@ -20,7 +23,7 @@ pub enum Host {
     /// A node id, which proves itself.
     Node(NodeId),
     /// A domain, which has to be bound to a node id by DNS or an alias first.
-    Domain(String),
+    Domain(Domain),
 }
 
 /// An address as it was typed.
@@ -42,8 +45,13 @@ pub enum ParseAddressError {
     #[error("a user name is 1 to 64 characters of a-z, 0-9, '.', '_' and '-'")]
     Name,
     /// The part behind the `@` is neither a domain nor a node id.
-    #[error("'{0}' is neither a domain nor a node id")]
-    Host(String),
+    #[error("'{host}' is neither a domain nor a node id")]
+    Host {
+        /// What was typed there.
+        host: String,
+        /// Why it is no domain.
+        source: ParseDomainError,
+    },
     /// It has the length of a node id but is none.
     #[error("the part behind the @ looks like a node id")]
     NodeId(#[source] ParseNodeIdError),
@@ -102,10 +110,9 @@ impl Address {
         let name = UserName::parse(name)?;
         let host = if host.len() == 56 && !host.contains('.') {
             Host::Node(NodeId::parse(host).map_err(ParseAddressError::NodeId)?)
-        } else if is_domain(host) {
-            Host::Domain(host.to_lowercase())
         } else {
-            return Err(ParseAddressError::Host(host.to_owned()));
+            let wrong = |source| ParseAddressError::Host { host: host.to_owned(), source };
+            Host::Domain(Domain::parse(host).map_err(wrong)?)
         };
         Ok(Self { name, host })
     }
@@ -126,20 +133,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// A host name by RFC 1123: labels of 1 to 63 letters, digits and inner hyphens.
-fn is_domain(text: &str) -> bool {
-    let label_ok = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    !text.is_empty() && text.len() <= 253 && text.split('.').all(label_ok)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Address, Host, ParseAddressError, UserName};
+    use crate::domain::Domain;
     use crate::id::{NodeId, ParseNodeIdError};
     use crate::key::SecretKey;
 
@@ -171,7 +168,8 @@ mod tests {
         );
         let dotted = format!("{}.example", "a".repeat(48));
         assert_eq!(dotted.len(), 56);
-        assert_eq!(Address::parse(&format!("alice@{dotted}")).unwrap().host, Host::Domain(dotted));
+        let host = Host::Domain(Domain::parse(&dotted).unwrap());
+        assert_eq!(Address::parse(&format!("alice@{dotted}")).unwrap().host, host);
     }
 
     #[test]

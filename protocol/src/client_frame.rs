@@ -5,9 +5,10 @@ use bytes::Bytes;
 use crate::{
     address::UserName,
     bundle::{Bundle, PrekeyUpload},
-    codec::{wire_bytes, wire_struct, wire_union},
+    codec::{wire_bytes, wire_code, wire_struct, wire_union},
     descriptor::Delegation,
     device_list::DeviceList,
+    domain::Domain,
     envelope::{EnvelopeHead, Header, Target},
     hello::{Challenge, ClientHello, Mark, Welcome},
     id::{CopyId, Eid, NodeId, SubmitId},
@@ -135,6 +136,16 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// Asks which node a domain stands for. Answered by `Resolved` or `Refused`, with `request`.
+    pub struct Resolve {
+        /// Number of the request on this link.
+        0 => request: u64,
+        /// The domain.
+        1 => domain: Domain,
+    }
+}
+
 wire_union! {
     /// From a device to its node.
     pub enum ClientFrame {
@@ -156,6 +167,8 @@ wire_union! {
         8 => PublishList(PublishList),
         /// Keep-alive.
         9 => Ping(Ping),
+        /// Asks which node a domain stands for.
+        10 => Resolve(Resolve),
     }
 }
 
@@ -265,6 +278,30 @@ wire_struct! {
     }
 }
 
+wire_code! {
+    /// By what a domain stands for a node.
+    pub enum NameSource {
+        /// The DNS names the node, and the node's root key names the domain.
+        1 => Dns,
+        /// The administrator of the answering node says so.
+        2 => Alias,
+    }
+}
+
+wire_struct! {
+    /// Which node a domain stands for.
+    pub struct Resolved {
+        /// The request.
+        0 => request: u64,
+        /// The node.
+        1 => node: NodeId,
+        /// By what.
+        2 => source: NameSource,
+        /// With `Dns`: the delegation in which the node's root key names the domain.
+        3 => delegation: Option<Signed<Delegation>>,
+    }
+}
+
 wire_union! {
     /// From a node to a device.
     pub enum NodeFrame {
@@ -292,6 +329,8 @@ wire_union! {
         11 => Pong(Ping),
         /// Come back later.
         12 => Goaway(Goaway),
+        /// Which node a domain stands for.
+        13 => Resolved(Resolved),
     }
 }
 

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     codec::{self, DecodeError, wire_code, wire_struct},
+    domain::Domain,
     id::{Hash, NodeId, hash},
     key::{PublicKey, Purpose, SecretKey, X25519Key},
     limits,
@@ -29,6 +30,14 @@ wire_struct! {
         5 => domains: Vec<String>,
         /// Unix ms after which the delegation is worth nothing.
         6 => not_after_ms: u64,
+    }
+}
+
+impl Delegation {
+    /// True when it names the domain, which is one half of what binds it to the node.
+    #[must_use]
+    pub fn claims(&self, domain: &Domain) -> bool {
+        self.domains.iter().any(|claimed| claimed == domain.as_str())
     }
 }
 

@@ -54,6 +54,12 @@ pub const DESCRIPTOR_BYTES_MAX: usize = 2048;
 pub const CUSTODIANS_MAX: usize = 4;
 /// Domains in a delegation.
 pub const DOMAINS_MAX: usize = 8;
+/// Bytes of a domain: with `_tidings.` before it, it is still a name of the DNS.
+pub const DOMAIN_BYTES_MAX: usize = 244;
+/// Bytes of one DNS record that names a node: ours has 78, people add space.
+pub const NAME_RECORD_BYTES_MAX: usize = 512;
+/// TXT records of one name that are looked at: one is enough, others put theirs beside it.
+pub const NAME_RECORDS_MAX: usize = 16;
 /// Transports of one organisation.
 pub const TRANSPORTS_MAX: usize = 8;
 /// Addresses of one transport.

@@ -41,6 +41,10 @@ wire_code! {
         17 => StaleKey,
         /// The node is gone for good.
         18 => Retired,
+        /// No DNS record names a node for the domain.
+        19 => UnknownDomain,
+        /// The DNS and the node that it names do not agree about the domain.
+        20 => UnboundDomain,
     }
 }
 
@@ -63,7 +67,9 @@ impl RefusalCode {
             | Self::Version
             | Self::RolledBack
             | Self::StaleKey
-            | Self::Retired => false,
+            | Self::Retired
+            | Self::UnknownDomain
+            | Self::UnboundDomain => false,
         }
     }
 
@@ -95,6 +101,13 @@ impl RefusalCode {
             }
             Self::StaleKey => "the other node has new keys; it will be sealed again",
             Self::Retired => "that node is gone for good: ask for the person's new address",
+            Self::UnknownDomain => {
+                "the domain names no node: check the address, or ask for the one with a node id"
+            }
+            Self::UnboundDomain => {
+                "the domain names a node that does not claim it, or more than one: write to the \
+                 address with the node id, and tell the domain's administrator"
+            }
         }
     }
 }

@@ -271,6 +271,7 @@ impl Node {
                 | Effect::Pin { .. }
                 | Effect::Meet { .. }
                 | Effect::Bar { .. }
+                | Effect::Resolve { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_)

@@ -223,6 +223,7 @@ impl World {
             ClientEffect::Stopped(_) => self.devices[device].stopped = true,
             ClientEffect::Show(shown) => self.somebody_may_look(device, shown.message),
             ClientEffect::Joined
+            | ClientEffect::Resolved { .. }
             | ClientEffect::JoinRefused(_)
             | ClientEffect::Composed { .. }
             | ClientEffect::NotComposed { .. }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tidings_core::{
     effect::Effect,
-    event::{ConnId, Event, LinkId},
+    event::{ConnId, DnsOutcome, Event, LinkId},
     ingress::{Read, read_client_frame, read_peer_frame},
 };
 use tidings_protocol::{
@@ -246,6 +246,11 @@ impl World {
             }
             // The network has no addresses that a filter would keep back, and no door in front of it.
             Effect::Pin { .. } | Effect::Meet { .. } | Effect::Bar { .. } => {}
+            // Nobody here writes to domains: the DNS is silent.
+            Effect::Resolve { domain } => {
+                let outcome = DnsOutcome::Silent;
+                self.tell_node(node, Event::Resolved { domain, outcome });
+            }
             Effect::Publish { descriptor } => {
                 self.i27_serials_never_repeat(node, &descriptor)?;
                 let name = self.name(Machine::Node(node));

@@ -278,6 +278,8 @@ impl Oracle {
             Observed::RolledBack => "rolled back",
             Observed::OtherRolledBack => "other rolled back",
             Observed::OwnIdElsewhere => "own id elsewhere",
+            Observed::NameChanged => "name changed",
+            Observed::OwnDomainUnbound => "own domain unbound",
             Observed::Intake(_) => "intake",
         };
         self.count(name);

@@ -253,8 +253,10 @@ fn note(seen: &mut Seen, effect: ClientEffect) {
         }
         ClientEffect::CloseLink(why) => seen.closes.push(why),
         ClientEffect::Linked => seen.linked += 1,
-        ClientEffect::Joined | ClientEffect::ToNode { .. } | ClientEffect::ReadElsewhere { .. } => {
-        }
+        ClientEffect::Joined
+        | ClientEffect::ToNode { .. }
+        | ClientEffect::Resolved { .. }
+        | ClientEffect::ReadElsewhere { .. } => {}
         odd @ (ClientEffect::Warn(_)
         | ClientEffect::JoinRefused(_)
         | ClientEffect::NotComposed { .. }

@@ -14,7 +14,9 @@ fn grammar() -> String {
 /// The CDDL rule of a folder of vectors, or `None` where the vectors are no CBOR.
 fn cddl_rule(rule: &str) -> Option<String> {
     match rule {
-        "node_id" | "user_name" | "address" | "invite" | "derivation" | "frame" => None,
+        "node_id" | "user_name" | "address" | "invite" | "name_record" | "derivation" | "frame" => {
+            None
+        }
         "device_list" => Some("signed-device-list".to_owned()),
         "consent" => Some("signed-consent".to_owned()),
         "listing" => Some("signed-listing".to_owned()),

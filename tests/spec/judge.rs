@@ -21,6 +21,7 @@ use tidings_protocol::{
     id::{Eid, NodeId, ParseNodeIdError},
     invite::{InviteText, ParseInviteError},
     key::{PublicKey, Purpose},
+    name_record::{NameRecords, record_text},
     peer_frame::{Forward, PeerFrame},
     sealed::{OpenTargetsError, SealedTargets, SealingSecret},
     signed::{OpenSignedError, Signed},
@@ -55,6 +56,7 @@ pub(crate) fn judge(rule: &str, vector: &Vector) -> Result<Seen, Kind> {
     match rule {
         "node_id" | "user_name" | "address" => text(rule, &bytes),
         "invite" => invite(&bytes),
+        "name_record" => name_record(&bytes),
         "derivation" => Ok(derivation(vector, bytes)),
         "frame" => frame(bytes),
         "envelope_head" => envelope(vector, &bytes),
@@ -115,12 +117,23 @@ fn union<T: Serialize + DeserializeOwned>(
     }
 }
 
+fn name_record(bytes: &[u8]) -> Result<Seen, Kind> {
+    match NameRecords::read([bytes]) {
+        NameRecords::Node(node) => {
+            Ok(Seen::of(record_text(&node).into_bytes()).with("node", node.to_text()))
+        }
+        NameRecords::Absent => Err("absent".to_owned()),
+        NameRecords::Unreadable => Err("unreadable".to_owned()),
+        NameRecords::Contradicting => panic!("one record contradicts itself"),
+    }
+}
+
 fn text(rule: &str, bytes: &[u8]) -> Result<Seen, Kind> {
     let text = core::str::from_utf8(bytes).expect("vectors of text are UTF-8");
     let address_kind = |error| match error {
         ParseAddressError::NoAt => "no_at",
         ParseAddressError::Name => "name",
-        ParseAddressError::Host(_) => "host",
+        ParseAddressError::Host { .. } => "host",
         ParseAddressError::NodeId(_) => "node_id",
     };
     match rule {

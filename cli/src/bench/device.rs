@@ -407,6 +407,7 @@ impl Device {
             | NodeFrame::Bundles(_)
             | NodeFrame::Done(_)
             | NodeFrame::NewerLists(_)
+            | NodeFrame::Resolved(_)
             | NodeFrame::Pong(_) => {}
         }
         Ok(true)

@@ -233,6 +233,7 @@ async fn send(mut alice: Person, ledger: Arc<Ledger>, window: usize) -> anyhow::
             | ClientEffect::Linked
             | ClientEffect::Joined
             | ClientEffect::JoinRefused(_)
+            | ClientEffect::Resolved { .. }
             | ClientEffect::Show(_)
             | ClientEffect::ReadElsewhere { .. }
             | ClientEffect::Warn(_) => {}

@@ -11,6 +11,7 @@ use super::emoji;
 use super::model::{Command, Focus, Model, Overlay, Search};
 use super::pager::Pager;
 use super::panes::{PROMPT, Panes};
+use crate::domain::Recipient;
 
 /// The help screen: what one does, and with which keys.
 pub(crate) const HELP: &[(&str, &[(&str, &str)])] = &[
@@ -173,9 +174,9 @@ impl Model {
         };
         let typed = editor.text().trim();
         let said = match self.account.recipient(typed) {
-            Ok(peer) if peer != self.me => return self.open(&peer),
-            Ok(_) => "that is your own address".to_owned(),
-            Err(_) if typed.is_empty() => "write an address: name@node".to_owned(),
+            Ok(Recipient::Peer(peer)) if peer == self.me => "that is your own address".to_owned(),
+            Ok(to) => return self.begin(to),
+            Err(_) if typed.is_empty() => "write an address: name@domain".to_owned(),
             Err(error) => format!("{error:#}"),
         };
         *problem = Some(said);

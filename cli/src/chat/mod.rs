@@ -25,6 +25,7 @@ use ratatui::layout::Size;
 use tidings_node::clock;
 
 use crate::device;
+use crate::domain::Recipient;
 use crate::home::HomeFolder;
 use crate::show;
 
@@ -33,6 +34,7 @@ use crate::show;
 #[command(after_help = "\
 Examples:
   tidings chat --home alice
+  tidings chat bob@globex.example
   tidings chat bob@aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa6aaq
 
 What is sent while the node cannot be reached stays as · and goes out later, with this or another
@@ -63,7 +65,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (account, driver) = home.open()?;
     let with = args.with.as_ref().map(|with| account.recipient(with)).transpose()?;
     let me = account.peer()?;
-    ensure!(with.as_ref() != Some(&me), "that is your own address: name somebody else");
+    let is_me = with.as_ref() == Some(&Recipient::Peer(me.clone()));
+    ensure!(!is_me, "that is your own address: name somebody else");
     show::block_on(async {
         let running = device::start(driver, &account, &trust)?;
         let (width, height) = crossterm::terminal::size().context("asking for the size")?;

@@ -11,9 +11,12 @@ use tidings_client::event::{ClientEffect, MessageRef, Peer, SendText};
 use tidings_client::{
     ConversationView, Direction, Draft, MessageView, PageAt, PageView, Searched, StatusView,
 };
+use tidings_protocol::address::UserName;
+use tidings_protocol::domain::Domain;
 use tidings_protocol::id::MsgId;
 
 use super::editor::Editor;
+use crate::domain::{Domains, Recipient};
 use crate::home::Account;
 
 /// Notices that are kept to be read.
@@ -49,7 +52,11 @@ pub(crate) struct Model {
     pub(crate) sent: BTreeMap<u64, SendText>,
     pub(crate) tokens: u64,
     /// To be opened as soon as the conversations are known.
-    pub(crate) first: Option<Peer>,
+    pub(crate) first: Option<Recipient>,
+    /// Nodes by the domains under which they are known.
+    pub(crate) domains: Domains,
+    /// Somebody at a domain whose node is being asked for, under the token of the question.
+    pub(crate) resolving: Option<(u64, UserName, Domain)>,
 }
 
 /// The conversation that is open.
@@ -150,6 +157,7 @@ pub(crate) enum Event {
     Conversation(Peer, Option<Box<ConversationView>>),
     Page(Peer, PageAt, PageView),
     Details(MessageRef, Vec<StatusView>),
+    Domains(Domains),
     Searched {
         peer: Peer,
         needle: String,
@@ -165,6 +173,9 @@ pub(crate) enum Command {
     LoadConversation(Peer),
     LoadPage(Peer, PageAt),
     LoadDetails(MessageRef),
+    LoadDomains,
+    /// Ask which node a domain stands for.
+    Resolve(Domain, u64),
     /// One step of a search.
     Search {
         peer: Peer,
@@ -206,6 +217,8 @@ impl Model {
             sent: BTreeMap::new(),
             tokens: 0,
             first: None,
+            domains: Domains::default(),
+            resolving: None,
         }
     }
 

@@ -18,6 +18,7 @@ use super::model::{Command, Event, Model};
 use super::screen::Screen;
 use super::text;
 use super::update::PAGE;
+use crate::domain::Domains;
 
 /// The clock of the screen.
 const TICK: Duration = Duration::from_secs(1);
@@ -63,7 +64,8 @@ struct Chat {
 
 /// Runs until the person has enough. The terminal is given back before the device is stopped.
 pub(crate) async fn run(model: Model, mut running: Running, screen: Screen) -> anyhow::Result<()> {
-    let (handle, queue) = (running.handle(), VecDeque::from([Command::LoadList]));
+    let (handle, queue) =
+        (running.handle(), VecDeque::from([Command::LoadDomains, Command::LoadList]));
     let mut chat = Chat { model, handle, queue, work: None, screen, is_blind: false };
     let ended = chat.run(&mut running).await;
     drop(chat);
@@ -142,12 +144,14 @@ impl Chat {
             Command::LoadList
             | Command::LoadConversation(_)
             | Command::LoadPage(..)
-            | Command::LoadDetails(_) => {
+            | Command::LoadDetails(_)
+            | Command::LoadDomains => {
                 if !self.queue.contains(&command) {
                     self.queue.push_back(command);
                 }
             }
             Command::Search { .. }
+            | Command::Resolve(..)
             | Command::Send(_)
             | Command::Displayed(_)
             | Command::SaveDraft(..)
@@ -224,6 +228,11 @@ async fn carry_out(handle: Handle, command: Command) -> Result<Option<Event>, Dr
             });
             let searched = searched.await?;
             Some(Event::Searched { peer, needle, direction, searched })
+        }
+        Command::LoadDomains => Some(Event::Domains(handle.ask(Domains::read).await?)),
+        Command::Resolve(domain, token) => {
+            handle.event(ClientEvent::Resolve { domain, token }).await?;
+            None
         }
         Command::Send(send) => {
             handle.event(ClientEvent::Send(send)).await?;

@@ -3,16 +3,18 @@
 
 use tidings_client::driver::{DownWhy, LinkState};
 use tidings_client::event::{
-    ClientEffect, ComposeError, MessageRef, Peer, SendText, ShownMessage, Status, Warning,
+    ClientEffect, ComposeError, MessageRef, NameError, Peer, SendText, ShownMessage, Status,
+    Warning,
 };
 use tidings_client::{ConversationView, Direction, Draft, MessageView, PageAt, PageView, Searched};
-use tidings_protocol::id::DeviceId;
+use tidings_protocol::id::{DeviceId, NodeId};
 use tidings_protocol::limits::TEXT_BYTES_MAX;
 
 use super::model::{Command, Event, Focus, Model, Open, Overlay, Scroll, SearchState};
 use super::pager::Pager;
 use super::text;
 use crate::device::warning_text;
+use crate::domain::Recipient;
 
 /// Messages of a page.
 pub(crate) const PAGE: usize = 200;
@@ -54,7 +56,7 @@ impl Model {
                 self.sort();
                 self.cursor = 0;
                 self.is_loaded = true;
-                self.first.take().map(|peer| self.open(&peer)).unwrap_or_default()
+                self.first.take().map(|to| self.begin(to)).unwrap_or_default()
             }
             Event::Conversation(peer, view) => {
                 self.on_conversation(&peer, view.map(|view| *view));
@@ -67,6 +69,10 @@ impl Model {
                 {
                     *statuses = found;
                 }
+                Vec::new()
+            }
+            Event::Domains(domains) => {
+                self.domains = domains;
                 Vec::new()
             }
             Event::Searched { peer, needle, direction, searched } => {
@@ -108,6 +114,7 @@ impl Model {
                 self.reload(&message.peer)
             }
             ClientEffect::NotComposed { token, why } => self.not_composed(token, why),
+            ClientEffect::Resolved { token, found } => self.on_resolved(token, found),
             ClientEffect::Show(shown) => self.on_show(&shown),
             ClientEffect::StatusChanged { message, device, status } => {
                 self.on_status(&message, device, status)
@@ -234,6 +241,43 @@ impl Model {
             open.scroll = scroll;
         }
         self.load_more()
+    }
+
+    // Addresses.
+
+    /// Opens the conversation with somebody, once the node of a domain is known.
+    pub(crate) fn begin(&mut self, to: Recipient) -> Vec<Command> {
+        match to {
+            Recipient::Peer(peer) => self.open(&peer),
+            Recipient::Named { name, domain } => {
+                self.tokens += 1;
+                self.notice(format!("asking your node for {domain}"));
+                self.resolving = Some((self.tokens, name, domain.clone()));
+                vec![Command::Resolve(domain, self.tokens)]
+            }
+        }
+    }
+
+    fn on_resolved(&mut self, token: u64, found: Result<NodeId, NameError>) -> Vec<Command> {
+        // Another address may have been typed since.
+        let Some((_, name, domain)) = self.resolving.take_if(|(asked, ..)| *asked == token) else {
+            return Vec::new();
+        };
+        let said = match found {
+            Ok(node) if (Peer { node, name: name.clone() }) != self.me => {
+                let mut commands = vec![Command::LoadDomains];
+                commands.extend(self.open(&Peer { node, name }));
+                return commands;
+            }
+            Ok(_) => "that is your own address".to_owned(),
+            Err(error) => format!("{domain}: {error}"),
+        };
+        match &mut self.overlay {
+            Some(Overlay::NewChat { problem, .. }) => *problem = Some(said),
+            Some(Overlay::Help { .. } | Overlay::Notices { .. } | Overlay::Details { .. })
+            | None => self.notice(said),
+        }
+        Vec::new()
     }
 
     // Moving.

@@ -199,6 +199,7 @@ impl Person {
             | ClientEffect::Linked
             | ClientEffect::Joined
             | ClientEffect::JoinRefused(_)
+            | ClientEffect::Resolved { .. }
             | ClientEffect::NotComposed { .. }
             | ClientEffect::ReadElsewhere { .. }
             | ClientEffect::Warn(_)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 use tidings_client::driver::Trust;
+use tidings_core::event::DnsOutcome;
 use tidings_core::layout::LAYOUT;
 use tidings_core::schema::SCHEMA;
 use tidings_node::admin_link::{AdminRequest, AskError, ask};
@@ -17,6 +18,8 @@ use tidings_node::examine::{self, Held};
 use tidings_node::keys::STORE_FILE;
 use tidings_protocol::codec;
 use tidings_protocol::descriptor::Descriptor;
+use tidings_protocol::domain::Domain;
+use tidings_protocol::name_record::record_text;
 use tidings_protocol::outline;
 use tidings_store::{OpenError, RedbFile, StoreError, check_pages};
 
@@ -57,6 +60,9 @@ pub(crate) async fn check(report: &mut Report, folder: &Path, trust: &Trust, wit
         None => witnesses.extend(store(report, &config.data.join(STORE_FILE))),
     }
     tls(report, &config);
+    if let Some(held) = &keys {
+        domains(report, &config, held, status.as_ref()).await;
+    }
     reach_peers(report, &config, within).await;
     if let Some(held) = keys {
         let who = "the day when the delegation was signed".to_owned();
@@ -108,6 +114,41 @@ fn keys(report: &mut Report, config: &Config) -> Option<Held> {
         }
     }
     Some(held)
+}
+
+/// What the DNS says of the node's domains; and whether another one's has changed.
+async fn domains(report: &mut Report, config: &Config, held: &Held, status: Option<&Value>) {
+    for text in &config.domains {
+        let Ok(domain) = Domain::parse(text) else { continue };
+        let outcome = examine::dns(config, &domain).await;
+        let record = format!(
+            "set the record  {} TXT \"{}\"  and no other that begins with v=tidings1",
+            domain.record_name(),
+            record_text(&held.node)
+        );
+        let found = match outcome {
+            DnsOutcome::Node(node) if node == held.node => {
+                report.ok("domain", format!("{domain}: the DNS names this node"));
+                continue;
+            }
+            DnsOutcome::Silent => {
+                let next = "see to the DNS of this machine, or name servers under `dns_servers`";
+                report.warning("domain", format!("{domain}: the DNS does not answer"), next);
+                continue;
+            }
+            DnsOutcome::Node(node) => format!("the DNS names another node, {}", node.to_text()),
+            DnsOutcome::Absent => "the DNS has no record for it".to_owned(),
+            DnsOutcome::Contradicting => "the DNS names more than one node".to_owned(),
+            DnsOutcome::Unreadable => "its record cannot be read".to_owned(),
+        };
+        report.failed("domain", format!("{domain}: {found}"), record);
+    }
+    let changed = status.and_then(|status| status.get("names_changed")).and_then(Value::as_u64);
+    if let Some(changed) = changed.filter(|changed| *changed > 0) {
+        let found = format!("{changed} domains of others do not stand for what is pinned here");
+        let next = "`tidings admin names list` shows them; ask those organisations, then accept";
+        report.warning("domain", found, next);
+    }
 }
 
 fn permissions(report: &mut Report, path: &Path, config: &Config) {

@@ -250,6 +250,7 @@ impl Loop {
                 }
                 other @ (ClientEffect::Joined
                 | ClientEffect::JoinRefused(_)
+                | ClientEffect::Resolved { .. }
                 | ClientEffect::Composed { .. }
                 | ClientEffect::NotComposed { .. }
                 | ClientEffect::Show(_)

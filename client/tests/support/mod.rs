@@ -20,7 +20,8 @@ use tidings_client::{
     ClientCore, ClientEffect, ClientEvent, Identity, Opening, SCHEMA,
     crypto::Sealer,
     event::{
-        CloseWhy, MessageRef, Peer, SendText, Settings, ShownMessage, Status, StopWhy, Warning,
+        CloseWhy, MessageRef, NameError, Peer, SendText, Settings, ShownMessage, Status, StopWhy,
+        Warning,
     },
 };
 use tidings_protocol::{
@@ -107,6 +108,7 @@ pub(crate) struct Device<S: Sealer> {
     pub(crate) stopped: Option<StopWhy>,
     pub(crate) closed: Vec<CloseWhy>,
     pub(crate) sent: Vec<ClientFrame>,
+    pub(crate) resolved: Vec<(u64, Result<NodeId, NameError>)>,
 }
 
 pub(crate) struct World<S: Sealer> {
@@ -287,6 +289,7 @@ impl<S: TestSealer> World<S> {
             stopped: None,
             closed: Vec::new(),
             sent: Vec::new(),
+            resolved: Vec::new(),
         });
         self.devices.len() - 1
     }
@@ -431,6 +434,7 @@ impl<S: TestSealer> World<S> {
                     device.online = false;
                     device.to_node.clear();
                 }
+                ClientEffect::Resolved { token, found } => device.resolved.push((token, found)),
                 ClientEffect::Linked | ClientEffect::Joined => {}
                 other => panic!("{other:?}"),
             }

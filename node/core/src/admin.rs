@@ -8,7 +8,8 @@ use tidings_store::{StoreError, Txn};
 use crate::{
     Core,
     effect::{AdminReply, Effect, NodeStatus, QueueItem},
-    event::{AdminCommand, AdminToken},
+    event::{AdminCommand, AdminToken, NameCommand},
+    names::Waiter,
     peer::Peer,
     schema::{self, OUT, OutRow},
     settings::Sabotage,
@@ -32,6 +33,12 @@ impl Core {
             AdminCommand::By { who, command } => (Some(who), *command),
             command => (None, command),
         };
+        if let AdminCommand::Names(NameCommand::Check { domain }) = &command
+            && self.check_name(domain, Some(Waiter::Admin(token)))
+        {
+            // Answered once the DNS is.
+            return Ok(());
+        }
         let entry = command.log_entry();
         let reply = self.administer(command, txn)?;
         if let Some((what, about)) = entry
@@ -85,6 +92,7 @@ impl Core {
             AdminCommand::Custody => AdminReply::Custody(Box::new(self.custody_status(txn)?)),
             AdminCommand::Grant(terms) => self.grant(terms, txn)?,
             AdminCommand::Revoke { node } => self.revoke(node, txn)?,
+            AdminCommand::Names(command) => self.change_name(command, txn)?,
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
         })
     }
@@ -140,6 +148,8 @@ impl Core {
             is_federation_set: self.policy.federation.is_some(),
             requests: self.requests(),
             retired_ms: self.own.retired_ms,
+            names_changed: self.changed_names(),
+            domains: self.own_domains(),
             multiaddrs,
             log: Self::admin_log_head(txn)?,
         })

@@ -12,7 +12,7 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
-    event::{AdminCommand, DeadPick, PeerChange},
+    event::{AdminCommand, DeadPick, NameCommand, PeerChange},
     policy::Federation,
     schema::{self, ADMIN_LOG, AdminLogRow},
 };
@@ -60,7 +60,13 @@ impl AdminCommand {
             Self::DropDead(pick) => ("dead drop", pick.to_string()),
             Self::Grant(terms) => ("custody grant", terms.node.to_text()),
             Self::Revoke { node } => ("custody revoke", node.to_text()),
-            Self::Custody
+            Self::Names(NameCommand::Alias { domain, node }) => {
+                ("names alias", format!("{domain} {}", node.to_text()))
+            }
+            Self::Names(NameCommand::Accept { domain }) => ("names accept", domain.to_string()),
+            Self::Names(NameCommand::Forget { domain }) => ("names forget", domain.to_string()),
+            Self::Names(NameCommand::List | NameCommand::Check { .. })
+            | Self::Custody
             | Self::Peers
             | Self::Peer { .. }
             | Self::Log { .. }

@@ -75,6 +75,7 @@ impl Core {
     pub(crate) fn wants(&self, node: &NodeId) -> bool {
         let is_wanted = self.fetches.wants(node)
             || self.handings.wants(node)
+            || self.names.wants(node)
             // Through them what was held comes at once, and what is held is known to be needed.
             || self.custodians.contains(node)
             || self.peers.get(node).is_some_and(Peer::is_wanted);
@@ -88,6 +89,7 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         self.on_own_addresses(descriptors.iter().map(|(_, checked)| checked), txn)?;
+        self.on_found_for_names(node, &descriptors, txn)?;
         for found in descriptors.into_iter().filter(|(_, checked)| checked.node() == *node) {
             self.learn(node, found);
         }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use tidings_protocol::{
-    client_frame::NodeFrame,
+    client_frame::{NameSource, NodeFrame},
     custody::Consent,
     descriptor::{Descriptor, NodeState, Transport},
+    domain::Domain,
     id::{Hash, NodeId},
     peer_frame::PeerFrame,
     refusal::RefusalCode,
@@ -82,6 +83,11 @@ pub enum Effect {
         /// Whether it is kept out.
         is_barred: bool,
     },
+    /// Ask the DNS which node a domain names. Answered by [`crate::event::Event::Resolved`].
+    Resolve {
+        /// The domain.
+        domain: Domain,
+    },
     /// Publish the own descriptor.
     Publish {
         /// The descriptor.
@@ -141,6 +147,10 @@ pub enum Observed {
     OtherRolledBack,
     /// Another process has greeted, or has signed addresses, as this very node: its keys run twice.
     OwnIdElsewhere,
+    /// What the DNS or a node says about a pinned domain has changed; the pin holds.
+    NameChanged,
+    /// The DNS does not name this node for one of its own domains.
+    OwnDomainUnbound,
     /// The space that is left has changed from whom new envelopes are taken.
     Intake(Intake),
 }
@@ -168,6 +178,10 @@ pub enum AdminReply {
     Tried(u64),
     /// Custody.
     Custody(Box<CustodyStatus>),
+    /// Domains and what they stand for.
+    Names(Vec<NameStatus>),
+    /// What a look at one domain has found.
+    NameChecked(Box<NameCheck>),
     /// The node.
     Status(Box<NodeStatus>),
 }
@@ -363,6 +377,89 @@ pub struct NodeStatus {
     pub retired_ms: Option<u64>,
     /// Number and hash of the newest entry of the administrators' log.
     pub log: Option<(u64, Hash)>,
+    /// Pinned domains about which something has changed that no administrator has accepted.
+    pub names_changed: u64,
+    /// What the DNS says of the own domains.
+    pub domains: Vec<OwnDomain>,
     /// Where this process listens.
     pub multiaddrs: Vec<String>,
+}
+
+/// What a look at a domain has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameFound {
+    /// The DNS names the node, and the node names the domain.
+    Bound,
+    /// The DNS names a node that does not name the domain.
+    Unclaimed,
+    /// The DNS names a node of which no delegation can be had now.
+    Unasked,
+    /// Of an own domain: the DNS names another node.
+    OtherNode,
+    /// There is no record.
+    Absent,
+    /// The records name different nodes.
+    Contradicting,
+    /// There is a record that cannot be read.
+    Unreadable,
+    /// The DNS does not answer.
+    Silent,
+}
+
+/// A domain of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnDomain {
+    /// The domain.
+    pub domain: Domain,
+    /// What the DNS says; absent before its first answer.
+    pub found: Option<NameFound>,
+    /// The node that it names.
+    pub node: Option<NodeId>,
+}
+
+/// What has changed about a pinned domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The DNS names another node, which claims the domain.
+    Moved,
+    /// The DNS names another node, which does not claim it, as far as is known.
+    Unclaimed,
+    /// The pinned node does not claim it any more.
+    Withdrawn,
+    /// The DNS names no node any more, or none that can be read.
+    NoRecord,
+}
+
+/// A pinned domain or an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameStatus {
+    /// The domain.
+    pub domain: Domain,
+    /// The node that it stands for.
+    pub node: NodeId,
+    /// By what.
+    pub source: NameSource,
+    /// Since when, in Unix ms.
+    pub since_ms: u64,
+    /// When the DNS and the node last agreed, in Unix ms; absent for an alias.
+    pub confirmed_ms: Option<u64>,
+    /// What has changed since.
+    pub change: Option<ChangeKind>,
+    /// The node that the DNS names now.
+    pub change_node: Option<NodeId>,
+    /// When that was first seen, in Unix ms.
+    pub change_ms: Option<u64>,
+}
+
+/// What a look at one domain has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameCheck {
+    /// The domain.
+    pub domain: Domain,
+    /// What DNS and node say.
+    pub found: NameFound,
+    /// The node that the DNS names.
+    pub node: Option<NodeId>,
+    /// What it stands for here.
+    pub pinned: Option<NameStatus>,
 }

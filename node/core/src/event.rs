@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use tidings_protocol::{
-    client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys},
+    client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys, Resolve},
     custody::{CheckedOrigin, Consent},
     descriptor::{CheckedDescriptor, Delegation, Descriptor, Transport},
     device_list::CheckedList,
     directory::{Directory, DirectoryEntry, DirectoryWanted},
+    domain::Domain,
     envelope::EnvelopeHead,
     hello::{ClientHello, Mark, PeerHello},
     id::{CopyId, Eid, NodeId, SubmitId},
@@ -100,6 +101,13 @@ pub enum Event {
         /// The descriptors.
         descriptors: Vec<(Descriptor, CheckedDescriptor)>,
     },
+    /// What the DNS says about a domain.
+    Resolved {
+        /// The domain.
+        domain: Domain,
+        /// What it says.
+        outcome: DnsOutcome,
+    },
     /// Where this process listens now: (libp2p peer id, multiaddrs).
     Listening {
         /// The libp2p peer id, as bytes.
@@ -125,6 +133,21 @@ pub enum Event {
         /// The question.
         command: AdminCommand,
     },
+}
+
+/// What the DNS says about a domain, as far as it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsOutcome {
+    /// It names this node.
+    Node(NodeId),
+    /// There is no record of ours.
+    Absent,
+    /// Its records name different nodes.
+    Contradicting,
+    /// A record of ours cannot be read.
+    Unreadable,
+    /// No answer, or none that says whether there is a record.
+    Silent,
 }
 
 /// An envelope with its ids, computed outside the transaction.
@@ -172,6 +195,8 @@ pub enum ClientInput {
     },
     /// Asks for bundles.
     FetchBundle(FetchBundle),
+    /// Asks which node a domain stands for.
+    Resolve(Resolve),
     /// Own pre-keys.
     PublishPrekeys(Box<PublishPrekeys>),
     /// Own device list, checked on its own.
@@ -384,6 +409,8 @@ pub enum AdminCommand {
         /// The node.
         node: NodeId,
     },
+    /// Domains and what they stand for.
+    Names(NameCommand),
     /// The node at a glance.
     Status,
 }
@@ -407,6 +434,35 @@ pub enum PeerChange {
     Pin(Vec<Transport>),
     /// Says what it may cost.
     Limit(LimitsRow),
+}
+
+/// What an administrator does about domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameCommand {
+    /// All that are pinned, and all aliases.
+    List,
+    /// This domain stands for this node, whatever the DNS says.
+    Alias {
+        /// The domain.
+        domain: Domain,
+        /// The node.
+        node: NodeId,
+    },
+    /// What has changed about a pinned domain holds from now on.
+    Accept {
+        /// The domain.
+        domain: Domain,
+    },
+    /// Neither pinned nor an alias any more.
+    Forget {
+        /// The domain.
+        domain: Domain,
+    },
+    /// Ask the DNS and the node now.
+    Check {
+        /// The domain.
+        domain: Domain,
+    },
 }
 
 /// Which dead letters.

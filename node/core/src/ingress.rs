@@ -125,6 +125,7 @@ fn client_input(header: ClientFrame, frame: &Frame) -> Result<ClientInput, Broke
             let list = CheckedList::first_seen(&publish.list).map_err(|_| NOT_AUTHORISED)?;
             ClientInput::PublishList(Box::new((publish, list)))
         }
+        ClientFrame::Resolve(resolve) => ClientInput::Resolve(resolve),
         ClientFrame::Ping(ping) => ClientInput::Ping { number: ping.number },
     })
 }

@@ -14,7 +14,7 @@ use tidings_store::Table;
 
 use crate::schema::{
     self, AccountRow, AdminLogRow, BodyRow, CachedUser, CustodyRow, DeadLetterRow, DeadRow,
-    DeviceRow, DirectoryRow, InboxRow, InviteRow, OneTimeRow, OutRow, OutboxRow, PeerRow,
+    DeviceRow, DirectoryRow, InboxRow, InviteRow, NameRow, OneTimeRow, OutRow, OutboxRow, PeerRow,
     PolicyRow, ReplacedRow, SeenRow, SubmitRow,
 };
 
@@ -78,6 +78,7 @@ const EID: KeyPart = KeyPart::Fixed { name: "eid", len: Eid::LEN };
 const NODE: KeyPart = KeyPart::Fixed { name: "node", len: NodeId::LEN };
 const SUBMIT: KeyPart = KeyPart::Fixed { name: "submit", len: SubmitId::LEN };
 const INVITE: KeyPart = KeyPart::Fixed { name: "invite_hash", len: 32 };
+const DOMAIN: KeyPart = KeyPart::Text { name: "domain" };
 const NAME: KeyPart = KeyPart::Text { name: "name" };
 const LSN: KeyPart = KeyPart::Number { name: "lsn", len: 8 };
 const PEER: KeyPart = KeyPart::Number { name: "peer", len: 4 };
@@ -115,6 +116,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<Proof>(schema::STATEMENTS, &[PEER, LSN]),
     rows::<CachedUser>(schema::USERS, &[NODE, NAME]),
     rows::<DirectoryRow>(schema::DIRECTORY, &[NODE, NAME]),
+    rows::<NameRow>(schema::NAMES, &[DOMAIN]),
     Layout { table: schema::EXPIRY, key: &[MINUTE, KIND, EID], value: None },
     rows::<DeadRow>(schema::DEAD, &[LSN]),
     rows::<DeadLetterRow>(schema::DEAD_LETTERS, &[PEER, LSN]),

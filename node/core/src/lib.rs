@@ -30,6 +30,9 @@ mod handing;
 mod inbox;
 pub mod ingress;
 pub mod layout;
+mod name_own;
+mod name_pins;
+mod names;
 mod outbox;
 mod parting;
 mod patience;
@@ -73,6 +76,8 @@ use crate::{
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
     handing::Handings,
+    name_own::OwnDomains,
+    names::Names,
     peer::{Link, Peer},
     policy::Policy,
     rates::CoreClock,
@@ -135,6 +140,7 @@ pub struct Core {
     handings: Handings,
     /// What is told to them of our users.
     pushes: Pushes,
+    names: Names,
     own: OwnDescriptor,
     timers: Timers,
     batch: Batch,
@@ -196,6 +202,7 @@ impl Core {
             granted: BTreeMap::new(),
             handings: Handings::default(),
             pushes: Pushes::new(),
+            names: Names::with_own(OwnDomains::of(&delegation.domains, now_ms)),
             own: OwnDescriptor::default(),
             timers: Timers::starting_at(now_ms),
             batch: Batch::default(),
@@ -206,6 +213,7 @@ impl Core {
         core.load_terms(txn)?;
         core.load_peers(txn)?;
         core.load_policy(txn)?;
+        core.load_names(txn)?;
         core.tally.step(now_ms, txn)?;
         Ok(core)
     }
@@ -256,6 +264,7 @@ impl Core {
             }
             Event::DialFailed { node } => self.on_dial_failed(&node),
             Event::Found { node, descriptors } => return self.on_found(&node, descriptors, txn),
+            Event::Resolved { domain, outcome } => return self.on_dns(&domain, outcome, txn),
             Event::Listening { peer_id, multiaddrs } => {
                 return self.on_listening(peer_id, multiaddrs, txn);
             }

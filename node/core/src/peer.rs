@@ -512,6 +512,7 @@ impl Core {
             peer.descriptor.as_ref().is_none_or(|(_, known)| found.1.is_newer_than(known));
         if is_newer {
             peer.descriptor = Some(found);
+            self.names.note_news(node);
             self.batch.peer_rows.insert(*node);
             self.notice_state(node, before);
         }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tidings_protocol::{
     address::UserName,
     bundle::{Bundle, OneTimePrekey},
+    client_frame::NameSource,
     codec,
-    descriptor::{Descriptor, Transport},
+    descriptor::{Delegation, Descriptor, Transport},
     device_list::DeviceList,
     directory::Listing,
     envelope::EnvelopeHead,
@@ -77,6 +78,8 @@ pub const STATEMENTS: Table = Table::new("statements");
 pub const USERS: Table = Table::new("users");
 /// node ‖ user name → [`DirectoryRow`]: users of nodes for which we hold, for strangers.
 pub const DIRECTORY: Table = Table::new("directory");
+/// domain → [`NameRow`]: which node it stands for.
+pub const NAMES: Table = Table::new("names");
 /// minute of expiry ‖ kind ‖ eid → (): only for lives shorter than the default.
 pub const EXPIRY: Table = Table::new("expiry");
 /// lsn → [`DeadRow`]: what failed, without its content.
@@ -115,6 +118,7 @@ pub static SCHEMA: Schema = Schema {
         STATEMENTS,
         USERS,
         DIRECTORY,
+        NAMES,
         EXPIRY,
         DEAD,
         DEAD_LETTERS,
@@ -418,6 +422,34 @@ row! {
         list: Signed<DeviceList>,
         /// Bundles without one-time pre-keys.
         bundles: Vec<Bundle>,
+    }
+}
+row! {
+    /// What a domain stands for.
+    pub struct NameRow {
+        /// The node.
+        node: NodeId,
+        /// By what.
+        source: NameSource,
+        /// Since when, in Unix ms.
+        since_ms: u64,
+        /// When the DNS and the node last agreed, in Unix ms.
+        confirmed_ms: u64,
+        /// The delegation in which the node names the domain; absent for an alias.
+        delegation: Option<Signed<Delegation>>,
+        /// What was found since, and holds only once an administrator accepts it.
+        change: Option<NameChange>,
+    }
+}
+row! {
+    /// What has changed about a pinned domain.
+    pub struct NameChange {
+        /// The node that the DNS names now; absent when it names none.
+        node: Option<NodeId>,
+        /// The delegation in which that node names the domain, if it does.
+        delegation: Option<Signed<Delegation>>,
+        /// When that was first seen, in Unix ms.
+        since_ms: u64,
     }
 }
 row! {

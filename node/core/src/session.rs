@@ -79,6 +79,7 @@ impl Core {
             self.online.remove(&greeted.device);
         }
         self.fetches.forget(conn);
+        self.names.forget(conn);
     }
 
     pub(crate) fn on_client(
@@ -134,6 +135,10 @@ impl Core {
             }
             ClientInput::Noted { notes } => self.on_noted(conn, notes, txn),
             ClientInput::FetchBundle(fetch) => self.on_fetch_bundle(conn, fetch, txn),
+            ClientInput::Resolve(resolve) => {
+                self.on_resolve(conn, &resolve);
+                Ok(())
+            }
             ClientInput::PublishPrekeys(publish) => self.on_publish_prekeys(conn, *publish, txn),
             ClientInput::PublishList(publish) => {
                 self.on_publish_list(conn, &publish.0, &publish.1, txn)
@@ -332,6 +337,7 @@ impl Core {
         }
         self.sessions.insert(conn, Session::Ended);
         self.fetches.forget(conn);
+        self.names.forget(conn);
         let frame = if code.may_retry() {
             let after_ms = 500 + u64::from(u16::from_be_bytes(self.random())) % 4_500;
             NodeFrame::Goaway(Goaway { after_ms, refusal: code.into() })

@@ -5,7 +5,8 @@ use tidings_protocol::codec;
 use tidings_protocol::id::Eid;
 
 use crate::schema::{
-    self, CachedUser, DeadLetterRow, DeadRow, InboxRow, OutRow, OutboxRow, SeenRow, SubmitRow,
+    self, CachedUser, DeadLetterRow, DeadRow, InboxRow, NameRow, OutRow, OutboxRow, SeenRow,
+    SubmitRow,
 };
 
 /// When a row came to be, in Unix ms, where the row says so: the time of its arrival if it is kept,
@@ -34,6 +35,8 @@ pub fn born_ms(table: &str, key: &[u8], value: &[u8]) -> Option<u64> {
         row::<DeadLetterRow>(value).map(|row| row.since_ms)
     } else if table == schema::USERS.name {
         row::<CachedUser>(value).map(|row| row.fetched_ms)
+    } else if table == schema::NAMES.name {
+        row::<NameRow>(value).map(|row| row.since_ms)
     } else {
         None
     }

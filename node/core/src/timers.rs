@@ -40,6 +40,7 @@ impl Core {
         self.tick_peers(txn);
         self.tick_handings();
         self.tick_pushes();
+        self.tick_names(txn)?;
         self.tally.step(self.now_ms, txn)?;
         let due: Vec<NodeId> = self
             .peers
@@ -71,6 +72,7 @@ impl Core {
             self.peers_deadline(),
             self.handings_deadline(),
             self.pushes_deadline(),
+            self.names.deadline(self.now_ms),
             self.tally.deadline(),
             self.parting_deadline(),
         ]

@@ -95,6 +95,7 @@ pub(crate) fn client_frame(bytes: &[u8]) {
         ClientInput::Hello(_)
         | ClientInput::Noted { .. }
         | ClientInput::FetchBundle(_)
+        | ClientInput::Resolve(_)
         | ClientInput::Ping { .. } => {}
     }
 }

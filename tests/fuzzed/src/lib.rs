@@ -49,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "address", body: texts::address, vectors: &["address", "user_name", "node_id"] },
     Target { name: "invite", body: texts::invite, vectors: &["invite"] },
+    Target { name: "name_record", body: texts::name_record, vectors: &["name_record"] },
     Target { name: "dial_filter", body: texts::dial_filter, vectors: &[] },
     Target { name: "config", body: texts::config, vectors: &[] },
     Target { name: "node_rows", body: rows::node, vectors: &["device_list", "proof"] },

@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tidings_client::{SCHEMA, examine::check_row};
 use tidings_core::schema::{
     AccountRow, BodyRow, CachedUser, DeadLetterRow, DeadRow, DeviceRow, InboxRow, InviteRow,
-    OneTimeRow, OutRow, OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
+    NameRow, OneTimeRow, OutRow, OutboxRow, PeerRow, ReplacedRow, SeenRow, SubmitRow,
 };
 use tidings_protocol::{
     bundle::Bundle,
@@ -20,7 +20,7 @@ use crate::agree;
 /// The first byte says which row.
 pub(crate) fn node(bytes: &[u8]) {
     let Some((&first, row)) = bytes.split_first() else { return };
-    match first % 16 {
+    match first % 17 {
         0 => is::<AccountRow>(row),
         1 => is::<DeviceRow>(row),
         2 => is::<ReplacedRow>(row),
@@ -39,6 +39,7 @@ pub(crate) fn node(bytes: &[u8]) {
             is::<DeadLetterRow>(row);
         }
         14 => is::<Signed<DeviceList>>(row),
+        15 => is::<NameRow>(row),
         _ => {
             is::<Bundle>(row);
             is::<Proof>(row);

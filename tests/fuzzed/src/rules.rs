@@ -34,6 +34,7 @@ impl World {
                 | Effect::Pin { .. }
                 | Effect::Meet { .. }
                 | Effect::Bar { .. }
+                | Effect::Resolve { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_)
@@ -117,6 +118,7 @@ impl World {
             | NodeFrame::Done(_)
             | NodeFrame::NewerLists(_)
             | NodeFrame::Pong(_)
+            | NodeFrame::Resolved(_)
             | NodeFrame::Goaway(_) => {}
         }
     }

@@ -9,6 +9,7 @@ use tidings_protocol::{
     address::{Address, UserName},
     id::NodeId,
     invite::InviteText,
+    name_record::{NameRecords, record_text},
 };
 
 pub(crate) fn address(bytes: &[u8]) {
@@ -37,6 +38,18 @@ pub(crate) fn invite(bytes: &[u8]) {
     let raw = InviteText::from_raw(bytes);
     if let Ok(invite) = raw {
         assert_eq!(invite.to_text().parse(), Ok(invite));
+    }
+}
+
+/// Lines are the records of one name.
+pub(crate) fn name_record(bytes: &[u8]) {
+    let records = bytes.split(|byte| *byte == b'\n');
+    if let NameRecords::Node(node) = NameRecords::read(records.clone()) {
+        let id = node.to_text();
+        let names = |record: &[u8]| String::from_utf8_lossy(record).to_lowercase().contains(&id);
+        assert!(records.into_iter().any(names), "a node that no record names");
+        let text = record_text(&node);
+        assert_eq!(NameRecords::read([text.as_bytes()]), NameRecords::Node(node));
     }
 }
 

@@ -252,6 +252,7 @@ impl World {
                 | Effect::Pin { .. }
                 | Effect::Meet { .. }
                 | Effect::Bar { .. }
+                | Effect::Resolve { .. }
                 | Effect::Publish { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Observed(_)
@@ -427,6 +428,7 @@ impl Told {
                     | ClientInput::Submit { .. }
                     | ClientInput::FetchBundle(_)
                     | ClientInput::PublishPrekeys(_)
+                    | ClientInput::Resolve(_)
                     | ClientInput::Ping { .. } => {}
                 }
             }

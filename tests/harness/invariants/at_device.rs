@@ -72,6 +72,7 @@ impl World {
             | ClientEffect::CloseLink(_)
             | ClientEffect::Linked
             | ClientEffect::Joined
+            | ClientEffect::Resolved { .. }
             | ClientEffect::JoinRefused(_)
             | ClientEffect::NotComposed { .. }
             | ClientEffect::ReadElsewhere { .. }

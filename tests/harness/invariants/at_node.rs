@@ -54,6 +54,7 @@ impl World {
             | NodeFrame::Notes(_)
             | NodeFrame::Done(_)
             | NodeFrame::NewerLists(_)
+            | NodeFrame::Resolved(_)
             | NodeFrame::Pong(_) => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use std::error::Error;
 use tidings_client::Opening;
 use tidings_core::{
     effect::{AdminReply, Observed},
-    event::{AdminCommand, AdminToken, Event},
+    event::{AdminCommand, AdminToken, Event, NameCommand},
 };
 
 use crate::network::Machine;
@@ -38,6 +38,7 @@ impl World {
             AdminCommand::Queue { node: None },
             AdminCommand::Dead { node: None },
             AdminCommand::Log { from: 0 },
+            AdminCommand::Names(NameCommand::List),
             AdminCommand::Status,
         ] {
             self.tell_node(node, Event::Admin { token: TOKEN, command });

@@ -14,7 +14,8 @@ use ratatui::layout::Size;
 use ratatui::style::{Color, Modifier};
 use tidings_client::driver::{DownWhy, LinkState};
 use tidings_client::event::{
-    ClientEffect, CloseWhy, ComposeError, MessageRef, Peer, SendText, ShownMessage, Status, Warning,
+    ClientEffect, CloseWhy, ComposeError, MessageRef, NameError, Peer, SendText, ShownMessage,
+    Status, Warning,
 };
 use tidings_client::{
     ConversationView, Direction, Draft, MessageView, PageAt, PageView, Searched, StatusView,

@@ -174,3 +174,32 @@ fn emoji_are_offered_and_taken() {
     desk.press(KeyCode::Enter);
     assert_eq!(desk.sent()[0].text, "go 🚀 🎉");
 }
+
+#[test]
+fn a_domain_is_asked_for_and_then_opened_or_explained() {
+    let mut desk = Desk::new(80, 24);
+    let asked = |desk: &mut Desk| {
+        desk.ctrl('n');
+        desk.on(Event::Paste("carol@globex.example".to_owned()));
+        desk.press(KeyCode::Enter);
+        let Some(Command::Resolve(domain, token)) = desk.commands.last().cloned() else {
+            panic!("{:?}", desk.commands)
+        };
+        assert_eq!(domain.as_str(), "globex.example");
+        token
+    };
+    let token = asked(&mut desk);
+    let found = Err(NameError::Refused(RefusalCode::UnknownDomain));
+    desk.on(Event::Device(ClientEffect::Resolved { token, found }));
+    desk.shows("globex.example: the domain");
+    desk.press(KeyCode::Esc);
+    let token = asked(&mut desk);
+    // The answer to a question that was given up opens nothing.
+    let found = Ok(NodeId([9; 32]));
+    desk.on(Event::Device(ClientEffect::Resolved { token: token - 1, found }));
+    assert!(matches!(desk.model.overlay, Some(Overlay::NewChat { .. })));
+    desk.on(Event::Device(ClientEffect::Resolved { token, found }));
+    let open = desk.model.open.as_ref().map(|open| open.peer.clone());
+    assert_eq!(open, Some(peer("carol", 9)));
+    assert!(desk.model.overlay.is_none());
+}

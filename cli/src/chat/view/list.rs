@@ -51,7 +51,7 @@ pub(super) fn draw(model: &Model, area: Rect, frame: &mut Frame<'_>) {
         let left = vec![
             Span::styled(mark, style),
             Span::styled(view.peer.name.to_string(), style),
-            Span::styled(format!("@{}", view.peer.node.to_text()), dim()),
+            Span::styled(format!("@{}", model.domains.host(view.peer.node)), dim()),
         ];
         put(frame, row, both(left, badge(model, view), area.width));
         if each == ROWS

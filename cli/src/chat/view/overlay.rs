@@ -111,6 +111,9 @@ fn details(model: &Model, view: &MessageView, statuses: &[StatusView]) -> Vec<Li
     let mut lines = Vec::new();
     let way = if message.mine { "to" } else { "from" };
     lines.extend(wrapped(model, &format!("{way} {}", address(&message.peer)), " "));
+    if let Some(domain) = model.domains.get(&message.peer.node) {
+        lines.push(format!(" that node is {domain}").into());
+    }
     lines.push(format!(" message {}", message.msg).into());
     lines.push(format!(" number {} of device {}", view.sequence, view.device).into());
     lines.push(format!(" written {}", clock(model, view.created_ms)).into());
@@ -155,7 +158,7 @@ fn new_chat(model: &Model, editor: &Editor, problem: Option<&str>, frame: &mut F
         }
         None => said.extend(wrapped(
             model,
-            "name@<node id>, or the name alone of somebody at your own node",
+            "name@domain or name@<node id>; the name alone of somebody at your own node",
             " ",
         )),
     }

@@ -28,7 +28,7 @@ pub(super) fn draw(model: &Model, panes: &Panes, frame: &mut Frame<'_>) {
 fn head(model: &Model, open: &Open, area: Rect, frame: &mut Frame<'_>) {
     let left = vec![
         Span::styled(format!(" {}", open.peer.name), bold()),
-        Span::styled(format!("@{}", open.peer.node.to_text()), dim()),
+        Span::styled(format!("@{}", model.domains.host(open.peer.node)), dim()),
     ];
     let changed = model.conversation(&open.peer).is_some_and(|view| view.key_changed);
     let right = if changed {

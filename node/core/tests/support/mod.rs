@@ -21,6 +21,7 @@ use tidings_protocol::{
     codec,
     descriptor::{Delegation, Transport},
     device_list::{Device, DeviceList, list_hash},
+    domain::Domain,
     envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
     frame::Frame,
     hello::{Challenge, ClientHello, Mark, Welcome, client_transcript},
@@ -55,11 +56,25 @@ pub(crate) struct Node {
     pub(crate) met: Vec<Transport>,
     /// Envelopes that were taken, as destination or as custodian.
     pub(crate) taken: usize,
+    /// Domains that the DNS was asked for.
+    pub(crate) resolves: Vec<Domain>,
+    pub(crate) names_changed: usize,
 }
 
 /// A node's id and settings, from a seed.
 pub(crate) fn identity(seed: u8) -> (NodeId, Settings) {
     identity_with(seed, Vec::new())
+}
+
+/// The same, with domains.
+pub(crate) fn identity_claiming(seed: u8, domains: &[&str]) -> (NodeId, Settings) {
+    let (id, mut settings) = identity(seed);
+    let claim = Delegation {
+        domains: domains.iter().map(ToString::to_string).collect(),
+        ..settings.delegation.peek().unwrap()
+    };
+    settings.delegation = Signed::new(&claim, &SecretKey::from_seed(&[seed; 32]));
+    (id, settings)
 }
 
 /// The same, with custodians.
@@ -142,6 +157,8 @@ impl Node {
             replies,
             own_id_seen,
             published_serial,
+            resolves: Vec::new(),
+            names_changed: 0,
         };
         let peer_id = Bytes::from(vec![seed; 34]);
         node.give([Event::Listening { peer_id, multiaddrs: vec![format!("/memory/{seed}")] }]);
@@ -175,6 +192,8 @@ impl Node {
                 Effect::ClosePeer { link } => self.closed.push(link),
                 Effect::AdminReply { reply, .. } => self.replies.push(reply),
                 Effect::Observed(Observed::OwnIdElsewhere) => self.own_id_seen += 1,
+                Effect::Resolve { domain } => self.resolves.push(domain),
+                Effect::Observed(Observed::NameChanged) => self.names_changed += 1,
                 Effect::Publish { descriptor } => {
                     self.published_serial = descriptor.addresses.peek().unwrap().serial;
                 }

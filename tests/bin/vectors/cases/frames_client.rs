@@ -6,9 +6,10 @@ use tidings_protocol::{
     bundle::PrekeyUpload,
     client_frame::{
         ClientFrame, FetchBundle, InviteSecret, Join, Noted, Ping, PublishList, PublishPrekeys,
-        Received, ReceivedItem, Submit,
+        Received, ReceivedItem, Resolve, Submit,
     },
     codec,
+    domain::Domain,
     hello::ClientHello,
     id::SubmitId,
     key::Purpose,
@@ -65,6 +66,11 @@ pub(crate) fn cases() -> Vec<Case> {
             [&[0x82, 3, 0xa2, 0, 0x4f][..], &[1; 15], &[1, 0x80]].concat(),
         ),
         bad("fetch_bad_name", "A name in upper case.", upper_case_name()),
+        bad("resolve_upper_case", "On a link a domain has one form.", odd_domain(b"Globex")),
+        bad("resolve_empty_label", "Two dots.", odd_domain(b"gl..ex")),
+        bad("resolve_underscore", "No host has one.", odd_domain(b"glo_ex")),
+        bad("resolve_not_ascii", "Only the encoded form travels.", odd_domain(b"gl\xc3\xb6be")),
+        bad("resolve_not_utf_8", "No text.", odd_domain(b"glo\xffex")),
     ]);
     all
 }
@@ -107,6 +113,18 @@ fn fetch(known_version: Option<u64>) -> ClientFrame {
     })
 }
 
+fn resolve(domain: &str) -> ClientFrame {
+    let domain = Domain::parse(domain).expect("a domain");
+    ClientFrame::Resolve(Resolve { request: 5, domain })
+}
+
+/// The frame with another text of the same length in place of `globex`.
+fn odd_domain(text: &[u8; 6]) -> Vec<u8> {
+    let bytes = codec::encode(&resolve("globex.example"));
+    let at = bytes.windows(6).position(|w| w == b"globex").expect("the domain");
+    [&bytes[..at], text, &bytes[at + 6..]].concat()
+}
+
 fn requests() -> Vec<Sample> {
     let (_, copies) = ids();
     let received = Received {
@@ -122,6 +140,7 @@ fn requests() -> Vec<Sample> {
         ("received", "One copy is on disk.", ClientFrame::Received(received)),
         ("noted", "Two notes are on disk.", ClientFrame::Noted(noted())),
         ("fetch_bundle", "A known version.", fetch(Some(2))),
+        ("resolve", "A domain.", resolve("globex.example")),
         ("fetch_bundle_first", "Nothing is known yet.", fetch(None)),
         (
             "publish_prekeys",

@@ -2,8 +2,8 @@
 
 use tidings_protocol::{
     client_frame::{
-        Accepted, Bundles, Deliver, Done, Goaway, Joined, NewerLists, NodeFrame, Notes, Ping,
-        Refusable, Refused,
+        Accepted, Bundles, Deliver, Done, Goaway, Joined, NameSource, NewerLists, NodeFrame, Notes,
+        Ping, Refusable, Refused, Resolved,
     },
     codec,
     id::SubmitId,
@@ -14,8 +14,8 @@ use tidings_protocol::{
 use super::{
     Case,
     cast::{
-        accepted, bundle, delivered, descriptor, fill, head, header, ids, list_0, list_1, mark,
-        one_time, signed_list,
+        accepted, acme, bundle, delivered, descriptor, fill, head, header, ids, list_0, list_1,
+        mark, one_time, signed_list,
     },
     cbor,
     frames_client::{any_union, frame_cases},
@@ -69,7 +69,14 @@ fn answers() -> Vec<Sample> {
         ("bundles", "Two versions, two bundles.", NodeFrame::Bundles(bundles)),
         ("done", "A request is durable.", NodeFrame::Done(Done { request: 3 })),
         ("pong", "Keep-alive.", NodeFrame::Pong(Ping { number: 9 })),
+        ("resolved_dns", "By both halves.", resolved(NameSource::Dns)),
+        ("resolved_alias", "By an administrator.", resolved(NameSource::Alias)),
     ]
+}
+
+fn resolved(source: NameSource) -> NodeFrame {
+    let delegation = (source == NameSource::Dns).then(|| descriptor().delegation);
+    NodeFrame::Resolved(Resolved { request: 5, node: acme(), source, delegation })
 }
 
 fn pushes() -> Vec<Sample> {
@@ -105,6 +112,11 @@ fn odd() -> Vec<Case> {
             "refused_unknown_code",
             "No refusal has the number 99.",
             vec![0x82, 5, 0xa2, 0, 0x82, 2, 4, 1, 0xa1, 0, 0x18, 99],
+        ),
+        bad(
+            "resolved_unknown_source",
+            "No source has the number 3.",
+            cbor::with_first_value(&[0x82, 13, 0xa1, 2, 1], 2, &[3]),
         ),
         bad(
             "refused_unknown_kind",

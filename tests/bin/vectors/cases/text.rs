@@ -5,6 +5,7 @@ use tidings_protocol::{
     descriptor::dht_key,
     id::{AccountId, ChatId, DeviceId, hash},
     invite::InviteText,
+    name_record::record_text,
 };
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 
 pub(crate) fn cases() -> Vec<Case> {
-    [node_ids(), user_names(), addresses(), invites(), derivations()].concat()
+    [node_ids(), user_names(), addresses(), invites(), name_records(), derivations()].concat()
 }
 
 fn node_ids() -> Vec<Case> {
@@ -96,6 +97,8 @@ fn addresses() -> Vec<Case> {
         case("hyphen_first", "host", "A label begins with a hyphen.", "alice@-acme.example"),
         case("hyphen_last", "host", "A label ends with a hyphen.", "alice@acme-.example"),
         case("not_ascii", "host", "Only the encoded form travels.", "alice@acm\u{e9}.example"),
+        case("ip_address", "host", "Numbers are no domain.", "alice@127.0.0.1"),
+        case("underscore", "host", "No host has one.", "alice@_tidings.acme.example"),
         case("port", "host", "An address has no port.", "alice@acme.example:443"),
         case("long_label", "host", "64 characters.", &format!("alice@{}.example", "a".repeat(64))),
         case("long_domain", "host", "255 characters.", &format!("alice@{long}")),
@@ -155,6 +158,43 @@ fn invites() -> Vec<Case> {
             &(prefix.to_owned() + &code.replacen('s', "\u{17f}", 1)),
         ),
         case("empty", "shape", "Nothing behind the colon.", prefix),
+    ]
+}
+
+fn name_records() -> Vec<Case> {
+    let text = record_text(&acme());
+    let case = |reason: &str, expect, why: &str, text: &str| {
+        Case::new("name_record", reason, expect, why, text.as_bytes())
+    };
+    let canonical = data_encoding::HEXLOWER.encode(text.as_bytes());
+    let node = acme().to_text();
+    vec![
+        case("acme", "ok", "Names acme.", &text).result("node", &node),
+        case(
+            "spaced",
+            "lenient",
+            "With space, capitals in the id and a semicolon at the end.",
+            &format!("v=tidings1 ;\tnode={} ;", node.to_uppercase()),
+        )
+        .result("node", &node)
+        .result("canonical", canonical),
+        case("other", "absent", "A record of mail.", "v=spf1 -all"),
+        case("empty", "absent", "Nothing.", ""),
+        case("later_version", "absent", "Another version is another record.", "v=tidings2; node=a"),
+        case("upper_case", "absent", "The beginning has one form.", &text.to_uppercase()),
+        case("no_node", "unreadable", "The version alone.", "v=tidings1"),
+        case("empty_node", "unreadable", "No id.", "v=tidings1; node="),
+        case("typing_mistake", "unreadable", "A character of the id is another.", &swap(&text, 40)),
+        case("two_nodes", "unreadable", "A field twice.", &format!("{text}; node={node}")),
+        case("unknown_field", "unreadable", "A field that is not known.", &format!("{text}; a=b")),
+        case("no_semicolon", "unreadable", "A space between the fields.", &text.replace(';', "")),
+        case("too_long", "unreadable", "513 bytes.", &format!("{text:<513}")),
+        case(
+            "not_ascii",
+            "unreadable",
+            "A letter outside of ASCII.",
+            &text.replacen('a', "\u{e4}", 1),
+        ),
     ]
 }
 
