@@ -38,6 +38,8 @@ enum Question {
     Reload(admin_node::Reload),
     Log(admin_node::Log),
     Top(crate::top::Args),
+    /// Through which node others are spoken to.
+    Routes(crate::routes::Args),
     /// The node at a glance, and the addresses that others put into `bootstrap`.
     #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings --json")]
     Status(Common),
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Question::Reload(args) => return admin_node::reload(args),
         Question::Log(args) => return admin_node::log(args),
         Question::Top(args) => return crate::top::run(args),
+        Question::Routes(args) => return crate::routes::run(args),
         Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
         Question::Status(common) => (common, AdminRequest::Status),
     };

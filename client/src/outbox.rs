@@ -522,6 +522,8 @@ const fn reason_of(code: RefusalCode) -> Reason {
         | RefusalCode::Unreachable
         | RefusalCode::Version
         | RefusalCode::RolledBack
-        | RefusalCode::StaleKey => Reason::Malformed,
+        | RefusalCode::StaleKey
+        | RefusalCode::Loop
+        | RefusalCode::HopLimit => Reason::Malformed,
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tidings_core::effect::{AdminReply, DeadLetter, NodeStatus, QueueItem};
+use tidings_core::effect::{AdminReply, DeadLetter, NodeStatus, QueueItem, RouteStatus};
 use tidings_core::event::{AdminCommand, DeadPick, PeerChange};
+use tidings_core::routes::RouteSource;
 use tidings_core::space::Intake;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::{Eid, NodeId};
@@ -133,6 +134,23 @@ pub enum AdminRequest {
     },
     /// The node at a glance.
     Status,
+    /// All routes.
+    Routes,
+    /// Set a route on the running node.
+    SetRoute {
+        /// To which node; absent for everybody who has no route.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// Through which; absent to dial it itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        via: Option<String>,
+    },
+    /// Take back what was set on the running node.
+    RemoveRoute {
+        /// To which node; absent for everybody who has no route.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
     Snapshot,
 }
@@ -446,6 +464,7 @@ impl Admin {
             Some(AdminReply::Changed(count)) => Answer::Ok(json!({ "letters": count })),
             Some(AdminReply::Tried(count)) => Answer::Ok(json!({ "count": count })),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
+            Some(AdminReply::Routes(routes)) => Answer::Ok(routes.iter().map(route).collect()),
         }
     }
 
@@ -524,6 +543,14 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         AdminRequest::Goodbye { take_back } => AdminCommand::Goodbye { is_taken_back: take_back },
         AdminRequest::Log { from } => AdminCommand::Log { from },
         AdminRequest::Custody => AdminCommand::Custody,
+        AdminRequest::Routes => AdminCommand::Routes,
+        AdminRequest::SetRoute { to, via } => AdminCommand::SetRoute {
+            to: to.as_ref().map(node).transpose()?,
+            via: via.as_ref().map(node).transpose()?,
+        },
+        AdminRequest::RemoveRoute { to } => {
+            AdminCommand::RemoveRoute { to: to.as_ref().map(node).transpose()? }
+        }
         AdminRequest::Grant(grant) => AdminCommand::Grant(grant.terms()?),
         AdminRequest::Revoke { node: of } => AdminCommand::Revoke { node: node(&of)? },
         AdminRequest::Invite { .. }
@@ -531,6 +558,20 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         | AdminRequest::Reload
         | AdminRequest::Federation { mode: None }
         | AdminRequest::Top => return Err("the core is not asked that".to_owned()),
+    })
+}
+
+fn route(route: &RouteStatus) -> Value {
+    json!({
+        "to": route.to.map(|node| node.to_text()),
+        "via": route.via.map(|node| node.to_text()),
+        "source": match route.source {
+            RouteSource::Config => "config",
+            RouteSource::Admin => "admin",
+        },
+        "connected": route.connected,
+        "waiting": route.waiting,
+        "refusal": route.refusal.map(RefusalCode::name),
     })
 }
 
@@ -544,6 +585,7 @@ fn queue_item(item: &QueueItem) -> Value {
         "finished": item.finished,
         "waiting": item.waiting,
         "dead": item.dead,
+        "refusal": item.refusal.map(RefusalCode::name),
     })
 }
 

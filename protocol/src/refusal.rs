@@ -41,6 +41,10 @@ wire_code! {
         17 => StaleKey,
         /// The node is gone for good.
         18 => Retired,
+        /// It would go in a circle: it has passed here before, or would go back to where it came from.
+        19 => Loop,
+        /// It has passed through as many nodes as it may.
+        20 => HopLimit,
     }
 }
 
@@ -49,7 +53,13 @@ impl RefusalCode {
     #[must_use]
     pub const fn may_retry(self) -> bool {
         match self {
-            Self::Busy | Self::Quota | Self::Draining | Self::Unreachable => true,
+            Self::Busy
+            | Self::Quota
+            | Self::Draining
+            | Self::Unreachable
+            // An administrator may change a route.
+            | Self::Loop
+            | Self::HopLimit => true,
             Self::Expired
             | Self::TooLarge
             | Self::Malformed
@@ -95,6 +105,8 @@ impl RefusalCode {
             }
             Self::StaleKey => "the other node has new keys; it will be sealed again",
             Self::Retired => "that node is gone for good: ask for the person's new address",
+            Self::Loop => "the routes of some nodes lead in a circle; it will be tried again",
+            Self::HopLimit => "the route is longer than allowed; it will be tried again",
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     event::{AdminCommand, DeadPick, PeerChange},
     policy::Federation,
     schema::{self, ADMIN_LOG, AdminLogRow},
+    routes::RouteTo,
 };
 
 /// Entries that are kept: years of changes. The oldest go first, and the chain then begins later.
@@ -60,7 +61,10 @@ impl AdminCommand {
             Self::DropDead(pick) => ("dead drop", pick.to_string()),
             Self::Grant(terms) => ("custody grant", terms.node.to_text()),
             Self::Revoke { node } => ("custody revoke", node.to_text()),
-            Self::Custody
+            Self::SetRoute { to, via } => ("routes set", route_text(to, via.as_ref())),
+            Self::RemoveRoute { to } => ("routes remove", route_text(to, None)),
+            Self::Routes
+            | Self::Custody
             | Self::Peers
             | Self::Peer { .. }
             | Self::Log { .. }
@@ -136,6 +140,12 @@ impl Core {
         };
         rows.into_iter().map(entry).collect()
     }
+}
+
+/// To whom, and through whom.
+fn route_text(to: &RouteTo, via: Option<&NodeId>) -> String {
+    let to = to.map_or_else(|| "everybody else".to_owned(), |to| to.to_text());
+    via.map_or_else(|| to.clone(), |via| format!("{to} via {}", via.to_text()))
 }
 
 #[cfg(test)]

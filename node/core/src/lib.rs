@@ -11,8 +11,10 @@ mod admin;
 mod admin_dead;
 pub mod admin_log;
 mod admin_peers;
+mod admin_routes;
 mod agreements;
 mod allowance;
+mod asking_on;
 mod audit;
 mod batch;
 pub mod conduct;
@@ -26,6 +28,7 @@ pub mod effect;
 pub mod event;
 mod expiry;
 mod fetch;
+mod gateway;
 mod handing;
 mod inbox;
 pub mod ingress;
@@ -39,6 +42,7 @@ mod push;
 pub mod rates;
 pub mod reconfigure;
 mod retry;
+pub mod routes;
 pub mod schema;
 mod session;
 pub mod settings;
@@ -65,6 +69,7 @@ use tidings_protocol::{
 use tidings_store::{Lineage, StoreError, Txn};
 
 use crate::{
+    asking_on::AskedOn,
     batch::Batch,
     conduct::Offence,
     descriptor::OwnDescriptor,
@@ -72,10 +77,12 @@ use crate::{
     effect::{Effect, Observed},
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
+    gateway::Closed,
     handing::Handings,
     peer::{Link, Peer},
     policy::Policy,
     rates::CoreClock,
+    routes::Routes,
     schema::CustodyRow,
     session::Session,
     settings::{Sabotage, Settings},
@@ -128,6 +135,7 @@ pub struct Core {
     policy: Policy,
     clock: CoreClock,
     fetches: Fetches,
+    asked_on: AskedOn,
     /// Who holds envelopes for this node while it is away.
     custodians: Vec<NodeId>,
     /// What administrators have granted to others, or taken back.
@@ -135,6 +143,8 @@ pub struct Core {
     handings: Handings,
     /// What is told to them of our users.
     pushes: Pushes,
+    routes: Routes,
+    closed: Closed,
     own: OwnDescriptor,
     timers: Timers,
     batch: Batch,
@@ -173,6 +183,7 @@ impl Core {
         let signer =
             Signer { key: delegation.operational, node: Some(node), version: delegation.serial };
         let boot = BootId(lineage.boot.0);
+        let routes = Routes::new(settings.routes.iter().copied());
         let mut core = Self {
             settings,
             node,
@@ -192,10 +203,13 @@ impl Core {
             policy: Policy::default(),
             clock: CoreClock::default(),
             fetches: Fetches::default(),
+            asked_on: AskedOn::default(),
             custodians: delegation.custodians,
             granted: BTreeMap::new(),
             handings: Handings::default(),
             pushes: Pushes::new(),
+            routes,
+            closed: Closed::default(),
             own: OwnDescriptor::default(),
             timers: Timers::starting_at(now_ms),
             batch: Batch::default(),
@@ -204,6 +218,7 @@ impl Core {
         core.clock.set(now_ms);
         core.load_goodbye(txn)?;
         core.load_terms(txn)?;
+        core.load_routes(txn)?;
         core.load_peers(txn)?;
         core.load_policy(txn)?;
         core.tally.step(now_ms, txn)?;
