@@ -73,6 +73,8 @@ mod relay;
 mod reload;
 #[path = "process/restore.rs"]
 mod restore;
+#[path = "process/routes.rs"]
+mod routes;
 #[path = "process/server.rs"]
 mod server;
 #[path = "process/starved.rs"]

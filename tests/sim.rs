@@ -1,7 +1,6 @@
 //! Fixed seeds of the simulator, and proof that it sees what it is there to see. More seeds:
 //! `cargo sim`.
 
-use std::ops::Range;
 use std::thread;
 
 use tidings_tests::{
@@ -97,6 +96,20 @@ fn every_rule_holds_with_the_real_encryption() {
     assert_all_hold(&(2_000..2_020).map(real).collect::<Vec<_>>());
 }
 
+/// Worlds with gateways: one in the middle, several in a row, and some that lead in a circle.
+#[test]
+fn every_rule_holds_where_routes_lead_through_gateways() {
+    let requests: Vec<Request> = (14..14 + 32 * 30).step_by(32).map(Request::of).collect();
+    assert_all_hold(&requests);
+}
+
+/// Worlds with a node that nobody can dial, and that works through its custodians.
+#[test]
+fn every_rule_holds_where_nobody_can_dial_a_node() {
+    let requests: Vec<Request> = (24..24 + 32 * 15).step_by(32).map(Request::of).collect();
+    assert_all_hold(&requests);
+}
+
 #[test]
 fn a_seed_always_gives_the_same_trace() {
     for seed in 0..12 {
@@ -117,7 +130,13 @@ fn check_broken_by(name: &str, seeds: u64, id: &str) {
     assert_eq!(seen.map(|violation| violation.id), Some(id), "{name} within {seeds} seeds");
 }
 
-fn first_seen(name: &str, mut seeds: Range<u64>) -> Option<Violation> {
+/// Likewise, in worlds with gateways.
+fn check_broken_on_routes(name: &str, worlds: usize, id: &str) {
+    let seen = first_seen(name, (14..).step_by(32).take(worlds));
+    assert_eq!(seen.map(|violation| violation.id), Some(id), "{name} within {worlds} worlds");
+}
+
+fn first_seen(name: &str, mut seeds: impl Iterator<Item = u64>) -> Option<Violation> {
     let broken = Broken::parse(name);
     assert!(broken.is_some(), "there is no '{name}'");
     seeds.find_map(|seed| run_caught(Request { broken, ..Request::of(seed) }).violation)
@@ -268,4 +287,14 @@ fn broken_take_any_targets_is_seen() {
 #[test]
 fn broken_believe_any_listing_is_seen() {
     check_broken_by("believe_any_listing", 400, "I24");
+}
+
+#[test]
+fn broken_forward_back_is_seen() {
+    check_broken_on_routes("forward_back", 40, "I37");
+}
+
+#[test]
+fn broken_no_hop_limit_is_seen() {
+    check_broken_on_routes("no_hop_limit", 10, "I37");
 }

@@ -40,6 +40,8 @@ enum Question {
     Top(crate::top::Args),
     /// Domains, and the nodes that they stand for.
     Names(crate::names::Args),
+    /// Through which node others are spoken to.
+    Routes(crate::routes::Args),
     /// The node at a glance, and the addresses that others put into `bootstrap`.
     #[command(after_help = "Example:\n  tidings admin status --data /var/lib/tidings --json")]
     Status(Common),
@@ -65,6 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Question::Log(args) => return admin_node::log(args),
         Question::Top(args) => return crate::top::run(args),
         Question::Names(args) => return crate::names::run(args),
+        Question::Routes(args) => return crate::routes::run(args),
         Question::Queue { common, peer } => (common, AdminRequest::Queue { node: peer.clone() }),
         Question::Status(common) => (common, AdminRequest::Status),
     };

@@ -34,6 +34,7 @@ mod page_test;
 mod peers;
 mod progress;
 mod restore;
+mod routes;
 mod send;
 mod server;
 mod show;

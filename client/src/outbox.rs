@@ -524,6 +524,8 @@ const fn reason_of(code: RefusalCode) -> Reason {
         | RefusalCode::RolledBack
         | RefusalCode::StaleKey
         | RefusalCode::UnknownDomain
-        | RefusalCode::UnboundDomain => Reason::Malformed,
+        | RefusalCode::UnboundDomain
+        | RefusalCode::Loop
+        | RefusalCode::HopLimit => Reason::Malformed,
     }
 }

@@ -137,6 +137,23 @@ pub enum AdminRequest {
     Names(NameQuestion),
     /// The node at a glance.
     Status,
+    /// All routes.
+    Routes,
+    /// Set a route on the running node.
+    SetRoute {
+        /// To which node; absent for everybody who has no route.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// Through which; absent to dial it itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        via: Option<String>,
+    },
+    /// Take back what was set on the running node.
+    RemoveRoute {
+        /// To which node; absent for everybody who has no route.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
     Snapshot,
 }
@@ -456,6 +473,7 @@ impl Admin {
             }
             Some(AdminReply::NameChecked(check)) => Answer::Ok(admin_names::check(&check)),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
+            Some(AdminReply::Routes(routes)) => Answer::Ok(routes.iter().map(admin_queue::route).collect()),
         }
     }
 
@@ -537,6 +555,14 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         AdminRequest::Log { from } => AdminCommand::Log { from },
         AdminRequest::Names(question) => question.command()?,
         AdminRequest::Custody => AdminCommand::Custody,
+        AdminRequest::Routes => AdminCommand::Routes,
+        AdminRequest::SetRoute { to, via } => AdminCommand::SetRoute {
+            to: to.as_ref().map(node).transpose()?,
+            via: via.as_ref().map(node).transpose()?,
+        },
+        AdminRequest::RemoveRoute { to } => {
+            AdminCommand::RemoveRoute { to: to.as_ref().map(node).transpose()? }
+        }
         AdminRequest::Grant(grant) => AdminCommand::Grant(grant.terms()?),
         AdminRequest::Revoke { node: of } => AdminCommand::Revoke { node: node(&of)? },
         AdminRequest::Invite { .. }

@@ -10,6 +10,7 @@ use tidings_core::policy::Federation;
 use tidings_core::schema::LimitsRow;
 use tidings_protocol::descriptor::Transport;
 use tidings_protocol::id::{Hash, NodeId};
+use tidings_protocol::refusal::RefusalCode;
 
 use crate::input::transport_bytes;
 use crate::p2p::NatFigures;
@@ -143,6 +144,9 @@ pub(crate) fn peer(peer: &PeerStatus, nat: &NatFigures) -> Value {
         "seen_ms": peer.seen_ms,
         "record_ms": peer.record_ms,
         "addresses": peer.multiaddrs,
+        "via": peer.via.map(|node| node.to_text()),
+        "refusal": peer.refusal.map(RefusalCode::name),
+        "passing": peer.passing,
     })
 }
 

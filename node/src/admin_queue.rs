@@ -1,7 +1,8 @@
-//! Waiting envelopes and dead letters as JSON, for administrators. The socket is in `admin_link.rs`.
+//! Waiting envelopes, dead letters and routes as JSON, for administrators. The socket is in `admin_link.rs`.
 
 use serde_json::{Value, json};
-use tidings_core::effect::{DeadLetter, QueueItem};
+use tidings_core::effect::{DeadLetter, QueueItem, RouteStatus};
+use tidings_core::routes::RouteSource;
 use tidings_protocol::refusal::RefusalCode;
 
 pub(crate) fn queue_item(item: &QueueItem) -> Value {
@@ -14,6 +15,7 @@ pub(crate) fn queue_item(item: &QueueItem) -> Value {
         "finished": item.finished,
         "waiting": item.waiting,
         "dead": item.dead,
+        "refusal": item.refusal.map(RefusalCode::name),
     })
 }
 
@@ -27,5 +29,19 @@ pub(crate) fn dead_letter(letter: &DeadLetter) -> Value {
         "attempts": letter.attempts,
         "last_ms": letter.last_ms,
         "refusal": letter.refusal.map(RefusalCode::name),
+    })
+}
+
+pub(crate) fn route(route: &RouteStatus) -> Value {
+    json!({
+        "to": route.to.map(|node| node.to_text()),
+        "via": route.via.map(|node| node.to_text()),
+        "source": match route.source {
+            RouteSource::Config => "config",
+            RouteSource::Admin => "admin",
+        },
+        "connected": route.connected,
+        "waiting": route.waiting,
+        "refusal": route.refusal.map(RefusalCode::name),
     })
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tidings_core::policy::Federation;
 use tidings_core::rates::Limits;
+use tidings_core::routes::RouteTo;
 use tidings_core::settings::CustodyTerms;
 use tidings_protocol::id::NodeId;
 use tidings_protocol::limits::{CUSTODIANS_MAX, MESSAGE_LIFE_MS_MAX, MULTIADDRS_MAX};
@@ -44,6 +45,10 @@ pub struct Config {
     pub custodians: Vec<NodeId>,
     /// What this node is ready to hold for others.
     pub custody: Vec<CustodyTerms>,
+    /// Next hops: to which node, or to everybody else, through which.
+    pub routes: Vec<(RouteTo, NodeId)>,
+    /// For whom this node passes on.
+    pub gateway_for: Vec<CustodyTerms>,
     /// Other nodes.
     pub peers: PeersConfig,
     /// Devices.
@@ -160,6 +165,9 @@ struct Written {
     peer_kib_per_second: Option<Spanned<u64>>,
     peer_statements_per_second: Option<Spanned<u64>>,
     peer_questions_per_second: Option<Spanned<u64>>,
+    routes: Option<Vec<Spanned<String>>>,
+    default_route: Option<Spanned<String>>,
+    gateway_for: Option<Vec<Spanned<String>>>,
     listen_peers: Option<Vec<Spanned<String>>>,
     announce: Option<Vec<Spanned<String>>>,
     bootstrap: Option<Vec<Spanned<String>>>,
@@ -219,6 +227,8 @@ impl Config {
             dns_servers: names::servers(&written).map_err(at)?,
             custodians: custodians(&written).map_err(at)?,
             custody: custody(&written).map_err(at)?,
+            routes: routes(&written).map_err(at)?,
+            gateway_for: gateway_for(&written).map_err(at)?,
             peers: peers(&written).map_err(at)?,
             clients: clients(&written, text, folder).map_err(at)?,
             listen_admin: socket(written.listen_admin.as_ref(), "127.0.0.1:7402").map_err(at)?,
@@ -259,8 +269,45 @@ fn custody(written: &Written) -> Result<Vec<CustodyTerms>, Wrong> {
     written.custody.iter().flatten().map(custody_terms).collect()
 }
 
+fn routes(written: &Written) -> Result<Vec<(RouteTo, NodeId)>, Wrong> {
+    let node = |at: &Spanned<String>, word: &str| {
+        NodeId::parse(word).map_err(|error| wrong(at, error.to_string()))
+    };
+    let mut routes = Vec::new();
+    for text in written.routes.iter().flatten() {
+        let words: Vec<&str> = text.get_ref().split_whitespace().collect();
+        let [to, "via", via] = words.as_slice() else {
+            return Err(wrong(text, "write it like \"<node id> via <node id>\""));
+        };
+        let (to, via) = (node(text, to)?, node(text, via)?);
+        if to == via || routes.iter().any(|(known, _)| *known == Some(to)) {
+            return Err(wrong(text, "a node has one next hop, and is none to itself"));
+        }
+        routes.push((Some(to), via));
+    }
+    let named = written.routes.iter().flatten().zip(&routes);
+    for (text, (_, via)) in named {
+        if routes.iter().any(|(to, _)| *to == Some(*via)) {
+            return Err(wrong(text, "a next hop is a neighbour: it has no next hop itself"));
+        }
+    }
+    if let Some(text) = &written.default_route {
+        let via = node(text, text.get_ref())?;
+        if routes.iter().any(|(to, _)| *to == Some(via)) {
+            return Err(wrong(text, "a next hop is a neighbour: it has no next hop itself"));
+        }
+        routes.push((None, via));
+    }
+    Ok(routes)
+}
+
+fn gateway_for(written: &Written) -> Result<Vec<CustodyTerms>, Wrong> {
+    written.gateway_for.iter().flatten().map(custody_terms).collect()
+}
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
 fn custody_terms(text: &Spanned<String>) -> Result<CustodyTerms, Wrong> {
-    const DAY_MS: u64 = 24 * 3600 * 1000;
     let why = "write it like \"<node id> 100000 1024 14\": envelopes, MiB, and days of 1 to 30; behind \
                them, if you like, how many users' device lists are kept";
     let words: Vec<&str> = text.get_ref().split_whitespace().collect();
@@ -526,7 +573,7 @@ mod tests {
         let defaults = parse("data = \".\"").unwrap();
         assert_eq!(parse(EXAMPLE).unwrap(), defaults);
         let shown = uncommented("# ");
-        assert_eq!(shown.lines().count(), 26, "{shown}");
+        assert_eq!(shown.lines().count(), 28, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
         assert_eq!(examples.lines().count(), 10, "{examples}");
@@ -551,6 +598,9 @@ mod tests {
             ("data = \".\"\nrelay_for = true", 2, "expected"),
             ("data = \".\"\nrelay_for = \"peers\"\nrelay_peers = [\"acme\"]", 3, "peer id"),
             ("data = \".\"\nrelay_peers = [\"acme\"]", 2, "relay_for = \"peers\""),
+            ("data = \".\"\nroutes = [\"acme globex\"]", 2, "via"),
+            ("data = \".\"\ndefault_route = \"acme\"", 2, "node id"),
+            ("data = \".\"\ngateway_for = [\"acme\"]", 2, "days"),
             ("data = \".\"\ndomains = [\"acme..example\"]", 2, "acme.example"),
             ("data = \".\"\ndomains = [\"b\u{fc}cher.example\"]", 2, "xn--"),
             ("data = \".\"\ndns_servers = [\"dns.example\"]", 2, "192.0.2.53"),
@@ -568,6 +618,31 @@ mod tests {
             assert!(error.contains(hint), "{text}: {error}");
         }
         assert!(parse("domains = []").unwrap_err().contains("data = "));
+    }
+
+    #[test]
+    fn a_next_hop_is_a_neighbour() {
+        let [one, two, three] = [1, 2, 3].map(|seed| {
+            let key = tidings_protocol::key::SecretKey::from_seed(&[seed; 32]);
+            tidings_protocol::id::NodeId::of(&key.public())
+        });
+        let [a, b, c] = [one, two, three].map(|node| node.to_text());
+        let route = |to: &str, via: &str| format!("\"{to} via {via}\"");
+        let parse_routes = |routes: &[String], more: &str| {
+            parse(&format!("data = \".\"\nroutes = [{}]\n{more}", routes.join(", ")))
+        };
+        let default = format!("default_route = \"{c}\"");
+        let config = parse_routes(&[route(&a, &b)], &default).unwrap();
+        assert_eq!(config.routes, [(Some(one), two), (None, three)]);
+        for (routes, more) in [
+            (vec![route(&a, &b), route(&b, &c)], ""),
+            (vec![route(&a, &b), route(&a, &c)], ""),
+            (vec![route(&a, &a)], ""),
+            (vec![route(&c, &b)], default.as_str()),
+        ] {
+            let error = parse_routes(&routes, more).unwrap_err();
+            assert!(error.contains("next hop"), "{error}");
+        }
     }
 
     #[test]

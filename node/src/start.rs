@@ -406,6 +406,8 @@ fn settings(config: &Config, keys: &Keys) -> Settings {
         Settings::new(keys.operational.clone(), keys.sealing.clone(), keys.delegation.clone());
     settings.tells_steps = event_log::is_wanted();
     settings.set_live(reload::live_settings(config));
+    settings.routes.clone_from(&config.routes);
+    settings.gateway_for.clone_from(&config.gateway_for);
     settings
 }
 

@@ -147,7 +147,19 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// The origin asks a custodian what it would take for an absent node.
+    /// Newer device lists of its recipients than an envelope was sealed for: what `Took` says to the node
+    /// that delivers, for the node that handed the envelope over to it.
+    pub struct NewerLists {
+        /// The envelope.
+        0 => eid: Eid,
+        /// At most [`limits::LISTS_PER_ANSWER_MAX`].
+        1 => lists: Vec<Signed<DeviceList>>,
+    }
+}
+
+wire_struct! {
+    /// The origin asks a custodian or a next hop what it would take for a node that it does not speak to
+    /// itself.
     pub struct Offer {
         /// The absent node.
         0 => destination: NodeId,
@@ -268,6 +280,8 @@ wire_union! {
         19 => DirectoryEntry(DirectoryEntry),
         /// The sender's newest descriptor; control lane.
         20 => Announce(Announce),
+        /// Newer device lists, on their way back; control lane.
+        21 => NewerLists(NewerLists),
     }
 }
 

@@ -45,6 +45,10 @@ wire_code! {
         19 => UnknownDomain,
         /// The DNS and the node that it names do not agree about the domain.
         20 => UnboundDomain,
+        /// It would go in a circle: it has passed here before, or would go back to where it came from.
+        21 => Loop,
+        /// It has passed through as many nodes as it may.
+        22 => HopLimit,
     }
 }
 
@@ -53,7 +57,13 @@ impl RefusalCode {
     #[must_use]
     pub const fn may_retry(self) -> bool {
         match self {
-            Self::Busy | Self::Quota | Self::Draining | Self::Unreachable => true,
+            Self::Busy
+            | Self::Quota
+            | Self::Draining
+            | Self::Unreachable
+            // An administrator may change a route.
+            | Self::Loop
+            | Self::HopLimit => true,
             Self::Expired
             | Self::TooLarge
             | Self::Malformed
@@ -108,6 +118,8 @@ impl RefusalCode {
                 "the domain names a node that does not claim it, or more than one: write to the \
                  address with the node id, and tell the domain's administrator"
             }
+            Self::Loop => "the routes of some nodes lead in a circle; it will be tried again",
+            Self::HopLimit => "the route is longer than allowed; it will be tried again",
         }
     }
 }

@@ -24,6 +24,7 @@ Runs a whole federation in virtual time, from a seed.
   cargo sim --seeds FROM..TO    run seeds; the default is 0..1000
   cargo sim --minutes M         run seeds from FROM on until M minutes have passed
 
+  --step S                      with --seeds: every S-th seed
   --trace                       print what happens (with --seed)
   --store mem|redb              the store of every machine (default mem)
   --sealer stub|real            the encryption of every device (default stub)
@@ -35,6 +36,7 @@ Runs a whole federation in virtual time, from a seed.
 struct Asked {
     from: u64,
     to: u64,
+    step: u64,
     one: bool,
     minutes: Option<u64>,
     jobs: usize,
@@ -56,7 +58,8 @@ fn main() -> ExitCode {
 fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
     let base = Request::of(0);
     let (from, to) = (0, 1_000);
-    let mut asked = Asked { from, to, one: false, minutes: None, jobs: 2, keep_going: false, base };
+    let (minutes, jobs) = (None, 2);
+    let mut asked = Asked { from, to, step: 1, one: false, minutes, jobs, keep_going: false, base };
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -78,6 +81,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
                 asked.minutes = Some(number(&value()?)?);
                 asked.to = u64::MAX;
             }
+            "--step" => asked.step = number(&value()?)?.max(1),
             "--jobs" => asked.jobs = usize::try_from(number(&value()?)?).unwrap_or(1).max(1),
             "--trace" => asked.base.trace = true,
             "--keep-going" => asked.keep_going = true,
@@ -131,7 +135,7 @@ fn run_all(asked: &Asked) -> ExitCode {
         for _ in 0..asked.jobs {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = next.fetch_add(asked.step, Ordering::Relaxed);
                     if seed >= get(&stop_at) || time_is_up() {
                         return;
                     }

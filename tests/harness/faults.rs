@@ -34,6 +34,11 @@ pub enum FaultAction {
     },
     /// The first two nodes never meet again.
     Sever,
+    /// The routes of the last node lead in a circle from now on, or are right again.
+    Circle {
+        /// Which.
+        is_closed: bool,
+    },
     /// A drained node ends, if it has not ended since.
     End {
         /// The node.
@@ -126,6 +131,7 @@ impl World {
             let right = FaultAction::Clock { node, offset_ms: None };
             self.plan_span(FaultAction::Clock { node, offset_ms }, right);
         }
+        self.plan_circle();
     }
 
     /// Nodes that go away for long, and two that lose each other after they have met.
@@ -241,7 +247,8 @@ impl World {
 
     /// A fault happens, unless the world has healed meanwhile. What was drained ends all the same.
     pub fn fault_happens(&mut self, fault: FaultAction) {
-        let ends = matches!(fault, FaultAction::End { .. });
+        let ends =
+            matches!(fault, FaultAction::End { .. } | FaultAction::Circle { is_closed: false });
         if !self.faults_on && !ends {
             return;
         }
@@ -268,6 +275,7 @@ impl World {
             }
             FaultAction::Absence { node, for_ms } => self.stop_node(node, for_ms),
             FaultAction::Sever => self.sever(),
+            FaultAction::Circle { is_closed } => self.turn_back(is_closed),
             FaultAction::Drain(node) => {
                 let end = FaultAction::End { node, boot: self.nodes[node].boot };
                 self.tell_node(node, Event::Drain);
@@ -328,6 +336,7 @@ impl World {
         self.trace.say(now_ms, || "healed".to_owned());
         self.faults_on = false;
         self.net.cuts.clear();
+        self.turn_back(false);
         for node in 0..self.nodes.len() {
             self.nodes[node].disk.heal();
             // Its core does not know what was withheld and swallowed around it, and is not told.

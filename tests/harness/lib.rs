@@ -32,6 +32,7 @@ pub mod runner;
 pub mod sabotage;
 pub mod schedule;
 pub mod sealer;
+pub mod topology;
 pub mod trace;
 pub mod watch;
 pub mod world;

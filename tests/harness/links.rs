@@ -140,7 +140,8 @@ impl World {
         let wanted = |peer_id: &Bytes| transports.iter().any(|t| t.peer_id == *peer_id);
         let called = (0..self.nodes.len()).find(|other| {
             let found = &self.nodes[*other];
-            *other != node && found.process.is_some() && wanted(&found.peer_id)
+            let is_there = found.process.is_some() && !found.hidden;
+            *other != node && is_there && wanted(&found.peer_id)
         });
         let own = Machine::Node(node);
         let called = called.filter(|called| self.net.reachable(own, Machine::Node(*called)));

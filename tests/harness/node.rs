@@ -52,6 +52,8 @@ pub struct SimNode {
     pub start_planned: bool,
     /// It lies to its peers.
     pub lies: bool,
+    /// Nobody can dial it, and it says so.
+    pub hidden: bool,
     chance: Chance,
 }
 
@@ -113,6 +115,7 @@ impl SimNode {
             timer_at_ms: None,
             start_planned: false,
             lies: false,
+            hidden: false,
             chance,
         }
     }
@@ -155,7 +158,11 @@ impl SimNode {
     /// How others may reach it.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        Transport { peer_id: self.peer_id.clone(), multiaddrs: vec![MULTIADDR.to_owned()] }
+        Transport { peer_id: self.peer_id.clone(), multiaddrs: self.multiaddrs() }
+    }
+
+    fn multiaddrs(&self) -> Vec<String> {
+        if self.hidden { Vec::new() } else { vec![MULTIADDR.to_owned()] }
     }
 
     /// Opens the store and the core. The effects of the first batch wait in the core.
@@ -203,7 +210,7 @@ impl SimNode {
         self.inbox.clear();
         self.inbox.push_back(Event::Listening {
             peer_id: self.peer_id.clone(),
-            multiaddrs: vec![MULTIADDR.to_owned()],
+            multiaddrs: self.multiaddrs(),
         });
         self.timer_at_ms = None;
         self.step_planned = false;

@@ -345,6 +345,7 @@ impl World {
                 if self.liar_swallows(node, link, &input) {
                     return false;
                 }
+                self.note_handed(node, &input);
                 Event::Peer { link, input }
             }
             Ok(Read::Unknown) => return false,

@@ -6,6 +6,7 @@ use core::fmt;
 use crate::chance::Chance;
 use crate::disk::StoreKind;
 use crate::sabotage::Broken;
+use crate::topology::Topology;
 
 /// How content is sealed in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,10 @@ pub struct Options {
     pub severed: bool,
     /// A node may have a new sealing key after a start.
     pub rotate_sealing: bool,
+    /// Who is whose neighbour.
+    pub topology: Topology,
+    /// Nobody can dial the first node.
+    pub hidden: bool,
 }
 
 /// Whose store is silently put back to an older image.
@@ -215,12 +220,22 @@ impl Options {
             node_absences: 0,
             severed: false,
             rotate_sealing: false,
+            topology: Topology::Whole,
+            hidden: false,
         };
         if matches!(seed % 16, 6 | 9 | 10 | 11) {
             options.add_custody(chance);
         }
         // Like custodians: in seeds of their own, and in some with custodians.
         options.artful = options.liar && matches!(seed % 16, 2 | 5 | 10 | 11);
+        match seed % 32 {
+            14 => options.add_routes(chance),
+            24 => {
+                options.add_custody(chance);
+                options.hidden = true;
+            }
+            _ => {}
+        }
         options
     }
 
@@ -246,6 +261,27 @@ impl Options {
 }
 
 impl Options {
+    /// A world in which most are reached through others.
+    fn add_routes(&mut self, chance: &mut Chance) {
+        self.topology = *chance.pick(&[Topology::Star, Topology::Chain, Topology::Circle]);
+        self.nodes = match self.topology {
+            Topology::Whole | Topology::Star | Topology::Chain => *chance.pick(&[3, 3, 4, 5]),
+            Topology::Circle => *chance.pick(&[4, 5]),
+        };
+        self.people = self.people.max(self.nodes);
+        self.safety_ms = self.safety_ms.max(300_000);
+        self.custody_rows = *chance.pick(&[1_000, 1_000, 3]);
+        self.node_absences = chance.index(3) as u64;
+    }
+
+    fn routes_text(&self) -> String {
+        let hidden = if self.hidden { "; nobody can dial the first node" } else { "" };
+        match self.topology {
+            Topology::Whole => hidden.to_owned(),
+            routed => format!("; {routed:?}, gateways of {}{hidden}", self.custody_rows),
+        }
+    }
+
     fn custody_text(&self) -> String {
         if !self.custody {
             return String::new();
@@ -303,6 +339,7 @@ impl fmt::Display for Options {
             on(self.short_life, "; short lives"),
             on(self.watched, "; watched"),
             self.custody_text(),
+            self.routes_text(),
         )
     }
 }

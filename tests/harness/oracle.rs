@@ -124,6 +124,10 @@ pub struct Oracle {
     pub identities: BTreeMap<(NodeId, UserName), PublicKey>,
     /// Nodes as they are on disk.
     pub nodes: Vec<NodeGhost>,
+    /// How far each node may pass an envelope on: the most that it was told.
+    pub hops_handed: BTreeMap<(usize, Eid), u8>,
+    /// Who has taken an envelope for another node, and from whom.
+    pub taken: BTreeMap<Eid, BTreeSet<(usize, usize)>>,
     /// Envelopes that devices sent.
     pub sent: BTreeMap<Eid, Sent>,
     /// Submissions with their envelopes, as they were accepted first.

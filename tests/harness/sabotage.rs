@@ -49,6 +49,8 @@ impl Broken {
         ("name_accounts", Self::Core(Sabotage::NameAccounts)),
         ("believe_any_listing", Self::Core(Sabotage::BelieveAnyListing)),
         ("take_any_targets", Self::Core(Sabotage::TakeAnyTargets)),
+        ("forward_back", Self::Core(Sabotage::ForwardBack)),
+        ("no_hop_limit", Self::Core(Sabotage::NoHopLimit)),
     ];
 
     /// Its name on the command line.

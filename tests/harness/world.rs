@@ -144,8 +144,13 @@ impl World {
             appoint_all(&mut nodes, options.severed);
         }
         let options_nodes = options.nodes;
+        if options.hidden
+            && let Some(first) = nodes.first_mut()
+        {
+            first.hidden = true;
+        }
         let (people, devices) = crate::people::settle(&request, &options, offset);
-        Self {
+        let mut world = Self {
             request,
             options,
             schedule: Schedule::new(EPOCH_MS),
@@ -165,7 +170,9 @@ impl World {
             lie_chance: Chance::new(seed, "lies"),
             artful_chance: Chance::new(seed, "worse lies"),
             people_chance: Chance::new(seed, "people"),
-        }
+        };
+        world.lay_out();
+        world
     }
 
     /// Setup, the phase of faults, and the healed phase in which all must end.
@@ -334,6 +341,7 @@ impl World {
             };
             settings.custody = others.map(terms).collect();
         }
+        self.add_routes(node, &mut settings);
         settings.sabotage = self.request.broken.and_then(Broken::of_core);
         settings
     }

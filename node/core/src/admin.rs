@@ -1,6 +1,6 @@
 //! What an administrator asks, and the answers. Changes nothing but invites; what is said of other nodes
-//! is in `admin_peers.rs`, what is done about dead letters in `admin_dead.rs`, about custody in
-//! `agreements.rs`. Each change is noted, see `admin_log.rs`.
+//! is in `admin_peers.rs`, what is done about dead letters in `admin_dead.rs`, about routes in
+//! `admin_routes.rs`, about custody in `agreements.rs`. Each change is noted, see `admin_log.rs`.
 
 use tidings_protocol::id::NodeId;
 use tidings_store::{StoreError, Txn};
@@ -94,6 +94,9 @@ impl Core {
             AdminCommand::Revoke { node } => self.revoke(node, txn)?,
             AdminCommand::Names(command) => self.change_name(command, txn)?,
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
+            AdminCommand::Routes => AdminReply::Routes(self.route_statuses()),
+            AdminCommand::SetRoute { to, via } => self.set_route(to, via, txn)?,
+            AdminCommand::RemoveRoute { to } => self.remove_route(to, txn)?,
         })
     }
 
@@ -118,6 +121,7 @@ impl Core {
                     finished: u32::try_from(finished).unwrap_or(u32::MAX),
                     waiting: lsn >= peer.passed || peer.owed.contains(&lsn),
                     dead: peer.dead.contains(lsn),
+                    refusal: peer.dead.refusal_of(lsn),
                 });
             }
         }

@@ -15,6 +15,7 @@ use crate::{
     event::{AdminCommand, DeadPick, NameCommand, PeerChange},
     policy::Federation,
     schema::{self, ADMIN_LOG, AdminLogRow},
+    routes::RouteTo,
 };
 
 /// Entries that are kept: years of changes. The oldest go first, and the chain then begins later.
@@ -65,7 +66,10 @@ impl AdminCommand {
             }
             Self::Names(NameCommand::Accept { domain }) => ("names accept", domain.to_string()),
             Self::Names(NameCommand::Forget { domain }) => ("names forget", domain.to_string()),
+            Self::SetRoute { to, via } => ("routes set", route_text(to, via.as_ref())),
+            Self::RemoveRoute { to } => ("routes remove", route_text(to, None)),
             Self::Names(NameCommand::List | NameCommand::Check { .. })
+            | Self::Routes
             | Self::Custody
             | Self::Peers
             | Self::Peer { .. }
@@ -142,6 +146,12 @@ impl Core {
         };
         rows.into_iter().map(entry).collect()
     }
+}
+
+/// To whom, and through whom.
+fn route_text(to: &RouteTo, via: Option<&NodeId>) -> String {
+    let to = to.map_or_else(|| "everybody else".to_owned(), |to| to.to_text());
+    via.map_or_else(|| to.clone(), |via| format!("{to} via {}", via.to_text()))
 }
 
 #[cfg(test)]

@@ -167,6 +167,9 @@ impl Core {
             seen_ms: (peer.seen_ms > 0).then_some(peer.seen_ms),
             record_ms: peer.descriptor.as_ref().map(|(_, known)| known.addresses.serial),
             multiaddrs: multiaddrs.unwrap_or_default(),
+            via: self.routes.next_hop(node),
+            refusal: peer.refusal,
+            passing: peer.passing,
         })
     }
 

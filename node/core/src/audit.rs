@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use tidings_protocol::{
     id::{Eid, NodeId},
     limits,
-    peer_frame::{Audit, AuditAnswer, PeerFrame},
+    peer_frame::{Audit, AuditAnswer, Offer, PeerFrame},
+    refusal::Refusal,
     statement::Statement,
 };
 use tidings_store::{StoreError, Txn};
@@ -137,7 +138,9 @@ impl Core {
             peer.audits = Audits::default();
             return Ok(());
         }
-        let Some(link) = peer.link else { return Ok(()) };
+        let way = self.way_of(node);
+        let Some(link) = self.way_link(node) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
         if !peer.audits.page.is_empty() {
             if peer.audits.page_until_ms > now_ms {
                 return Ok(());
@@ -147,25 +150,35 @@ impl Core {
             peer.audits.pass = None;
         }
         peer.audits.start(now_ms, peer.sent);
-        while let Some((next, last)) = peer.audits.pass
+        while let Some(peer) = self.peers.get(node)
+            && let Some((next, last)) = peer.audits.pass
             && peer.resend.len() < RESEND_MAX
         {
+            let Some(through) = self.peers.get(&way) else { return Ok(()) };
             let rows = Self::outbox_eids(txn, peer.number, next, PAGE_ROWS)?;
             let is_last = rows.len() < PAGE_ROWS;
             let beyond = rows.last().map_or(u64::MAX, |(lsn, _)| lsn + 1);
             let page: BTreeMap<Eid, u64> = rows
                 .into_iter()
                 .filter(|(lsn, eid)| {
-                    *lsn <= last && !peer.inflight.contains(eid) && !peer.resend.contains_key(lsn)
+                    let is_open = through.inflight.contains(eid) || peer.resend.contains_key(lsn);
+                    *lsn <= last && !is_open
                 })
                 .map(|(lsn, eid)| (eid, lsn))
                 .collect();
+            let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
             peer.audits.pass = (!is_last && beyond <= last).then_some((beyond, last));
             if !page.is_empty() {
                 let eids = page.keys().copied().collect();
                 peer.audits.page = page;
                 peer.audits.page_until_ms = now_ms + ANSWER_MS_MAX;
-                self.tell_peer(link, PeerFrame::Audit(Audit { eids }));
+                let frame = if way == *node {
+                    PeerFrame::Audit(Audit { eids })
+                } else {
+                    // A next hop answers for itself: what it has not is offered to it again.
+                    PeerFrame::Offer(Offer { destination: *node, eids })
+                };
+                self.tell_peer(link, frame);
                 return Ok(());
             }
             if peer.audits.pass.is_none() {
@@ -178,6 +191,27 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// A next hop says which of ours it has not, and would take. With a refusal it says nothing of
+    /// the others; they are asked for again in the next pass.
+    pub(crate) fn on_hop_wants(
+        &mut self,
+        node: &NodeId,
+        refusal: Option<&Refusal>,
+        wanted: &[Eid],
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let mut held: Vec<Eid> = peer.audits.page.keys().copied().collect();
+        match refusal {
+            None => held.retain(|eid| !wanted.contains(eid)),
+            Some(refusal) => {
+                peer.refusal = Some(refusal.code);
+                held.clear();
+            }
+        }
+        self.on_audit_answer(node, &held, wanted, txn)
     }
 
     /// What became of ours: what is unknown there is sent again.

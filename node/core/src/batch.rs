@@ -17,6 +17,7 @@ use crate::{
     Core,
     effect::Effect,
     event::{ConnId, LinkId},
+    outbox::Unsealed,
     schema::{self, NOTES, STATEMENTS, device_key, peer_key},
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Batch {
     pub(crate) devices: BTreeSet<DeviceId>,
     /// Peers for which something may wait.
     pub(crate) peers: BTreeSet<NodeId>,
+    /// Own envelopes for peers that are reached through others, until they are sealed.
+    pub(crate) to_seal: BTreeMap<NodeId, Vec<Unsealed>>,
     /// Peers whose row must be written.
     pub(crate) peer_rows: BTreeSet<NodeId>,
     /// Nodes whose policy must be written.
@@ -85,9 +88,8 @@ impl Core {
         for device in core::mem::take(&mut self.batch.devices) {
             self.pump_device(&device, txn)?;
         }
-        for node in core::mem::take(&mut self.batch.peers) {
-            self.pump_peer(&node, txn)?;
-        }
+        let peers = core::mem::take(&mut self.batch.peers);
+        self.pump_peers(peers, txn)?;
         for node in core::mem::take(&mut self.batch.peer_rows) {
             self.write_peer(&node, txn)?;
         }

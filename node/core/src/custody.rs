@@ -19,6 +19,7 @@ use crate::{
     accept::NO_ROOM_AFTER_MS,
     effect::Observed,
     event::{LinkId, PassingEnvelope, PreparedEnvelope},
+    gateway::Agreed,
     inbox::Hop,
     policy::{Act, Verdict},
     schema::{
@@ -29,6 +30,9 @@ use crate::{
     space::Asker,
     step::{Stage, Step},
 };
+
+/// How soon to try again when routes lead in a circle, or too far: an administrator has to see it.
+pub(crate) const ROUTE_AFTER_MS: u64 = 10 * 60_000;
 
 impl Core {
     /// A link to a peer is up: if one half of an agreement with it stands, it is told ours.
@@ -67,7 +71,7 @@ impl Core {
     }
 
     /// The terms of the agreement with an absent node, or why nothing is held for it.
-    fn agreement(&mut self, absent: &NodeId) -> Result<CustodyTerms, RefusalCode> {
+    pub(crate) fn agreement(&mut self, absent: &NodeId) -> Result<CustodyTerms, RefusalCode> {
         let terms = self.custody_terms(absent).ok_or(RefusalCode::Refused)?;
         if let Verdict::No(code) = self.may(absent, Act::Queue) {
             return Err(code);
@@ -102,11 +106,9 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let mut wanted = Wanted { destination, refusal: None, eids: Vec::new(), delegation: None };
-        match self.agreement(&destination) {
+        match self.room_in_offer(node, &destination) {
             Err(code) => wanted.refusal = Some(later(code)),
-            Ok(terms) => {
-                let held = self.peers.get(&destination).map_or(0, |peer| peer.held);
-                let room = usize::try_from(terms.rows.saturating_sub(held)).unwrap_or(usize::MAX);
+            Ok(room) => {
                 for eid in eids {
                     if self.holds(node, eid, txn)? {
                         continue;
@@ -124,6 +126,23 @@ impl Core {
         }
         self.tell_peer(link, PeerFrame::Wanted(wanted));
         Ok(())
+    }
+
+    /// How many envelopes of an offer would be taken. By which terms each of them is passed on is known
+    /// only once it comes, with its origin.
+    fn room_in_offer(&mut self, node: &NodeId, destination: &NodeId) -> Result<usize, RefusalCode> {
+        if !self.is_gateway() || self.custody_terms(destination).is_some() {
+            let terms = self.agreement(destination)?;
+            let held = self.peers.get(destination).map_or(0, |peer| peer.held);
+            return Ok(usize::try_from(terms.rows.saturating_sub(held)).unwrap_or(usize::MAX));
+        }
+        if self.way_of(destination) == *node && !self.is_sabotaged(Sabotage::ForwardBack) {
+            return Err(RefusalCode::Loop);
+        }
+        if self.draining {
+            return Err(RefusalCode::Draining);
+        }
+        Ok(limits::OFFER_EIDS_MAX)
     }
 
     /// True when this very node has handed the envelope to us, and we have it, or know that the
@@ -193,7 +212,7 @@ impl Core {
         Ok(())
     }
 
-    /// One of our custodians hands over what it held.
+    /// One of our custodians, or a next hop of ours, hands over what it held.
     fn take_from_custodian(
         &mut self,
         link: LinkId,
@@ -201,7 +220,7 @@ impl Core {
         passing: &PassingEnvelope,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        if !self.custodians.contains(custodian) {
+        if !self.custodians.contains(custodian) && !self.is_trusted_hop(custodian) {
             return self.refuse_forward(link, passing, RefusalCode::NotAuthorised);
         }
         if let Some(seen) = self.seen_row(&passing.eid, txn)? {
@@ -239,8 +258,8 @@ impl Core {
         if self.has_no_room_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
             return self.refuse_forward(link, passing, RefusalCode::Quota);
         }
-        self.store_envelope(envelope, &Hop::Peers(vec![*custodian]), txn)?;
-        self.answer_peer(link, passing.eid, None, Vec::new());
+        let lists = self.store_envelope(envelope, &Hop::Peers(vec![*custodian]), txn)?;
+        self.answer_peer(link, passing.eid, None, lists);
         Ok(())
     }
 
@@ -266,7 +285,7 @@ impl Core {
         schema::put(txn, SEEN, eid.as_bytes(), &seen)
     }
 
-    /// The origin hands over an envelope for a node that is away.
+    /// An envelope for another node: from its origin, because that node is away; or to be passed on.
     fn take_custody(
         &mut self,
         link: LinkId,
@@ -276,13 +295,15 @@ impl Core {
     ) -> Result<(), StoreError> {
         let header = &passing.forward.header;
         let absent = header.destination;
-        if header.origin != *node {
-            return self.refuse_forward(link, passing, RefusalCode::NotAuthorised);
+        if let Some(code) = self.circle(node, header).or_else(|| self.closed_way(passing)) {
+            return self.refuse_forward(link, passing, code);
         }
         let before = schema::get::<OutRow>(txn, OUT, passing.eid.as_bytes())?;
         if let Some(row) = &before {
-            if self.numbers.get(&row.hop) != Some(node) {
-                return self.refuse_forward(link, passing, RefusalCode::Conflict);
+            if self.numbers.get(&row.hop) != Some(node)
+                && let Some(code) = self.on_held_elsewhere(node, passing, row.clone(), txn)?
+            {
+                return self.refuse_forward(link, passing, code);
             }
             if self.is_kept(row) {
                 self.observe(Observed::Duplicate);
@@ -290,14 +311,15 @@ impl Core {
                 return Ok(());
             }
         }
-        let Some(hops_left) = passing.forward.hops_left.checked_sub(1) else {
-            return self.refuse_forward(link, passing, RefusalCode::Refused);
+        let Some(hops_left) = self.hops_left(passing) else {
+            return self.refuse_forward(link, passing, RefusalCode::HopLimit);
         };
-        let terms = match self.agreement(&absent) {
-            Ok(terms) => terms,
+        let agreed = match self.terms_for(node, header) {
+            Ok(agreed) => agreed,
             Err(code) => return self.refuse_forward(link, passing, code),
         };
-        let until_ms = header.expires_ms.min(header.created_ms.saturating_add(terms.life_ms));
+        let life_ms = agreed.terms.life_ms;
+        let until_ms = header.expires_ms.min(header.created_ms.saturating_add(life_ms));
         if until_ms <= self.now_ms {
             return self.refuse_forward(link, passing, RefusalCode::Expired);
         }
@@ -308,11 +330,12 @@ impl Core {
             shared: passing.shared.clone(),
             held: true,
         };
-        let held = self.peers.get(&absent).map_or((0, 0), |peer| (peer.held, peer.held_bytes));
-        if held.0 >= terms.rows || held.1 + row.bytes() > terms.bytes {
+        let (rows, bytes) = self.kept_by(&agreed, &absent);
+        if rows >= agreed.terms.rows || bytes + row.bytes() > agreed.terms.bytes {
             return self.refuse_forward(link, passing, RefusalCode::Quota);
         }
-        self.keep_for(node, passing, &row, until_ms, before, txn)?;
+        let keep = Keep { from: *node, agreed, until_ms, before };
+        self.keep_for(keep, passing, &row, txn)?;
         let statement = Statement {
             claim: Claim::Custody,
             eid: passing.eid,
@@ -330,19 +353,20 @@ impl Core {
 
     fn keep_for(
         &mut self,
-        from: &NodeId,
+        keep: Keep,
         passing: &PassingEnvelope,
         row: &OutboxRow,
-        until_ms: u64,
-        before: Option<OutRow>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         if self.is_sabotaged(Sabotage::ForgetCustody) {
             return Ok(());
         }
+        let Keep { from, agreed, until_ms, before } = keep;
         let Forward { header, copies, .. } = &passing.forward;
         let absent = header.destination;
-        let (peer, hop) = (self.peer_number(&absent, txn)?, self.peer_number(from, txn)?);
+        let (peer, hop) = (self.peer_number(&absent, txn)?, self.peer_number(&from, txn)?);
+        let by = agreed.is_passing.then_some(agreed.terms.node);
+        let agreed = by.map_or(Ok(0), |by| self.peer_number(&by, txn))?;
         let lsn = self.next_lsn(txn);
         schema::put(txn, OUTBOX, &peer_key(peer, lsn), row)?;
         let open = copies.iter().map(|copy| OutCopy { copy: *copy, device: None, done: None });
@@ -350,6 +374,7 @@ impl Core {
             peer,
             lsn,
             hop,
+            agreed,
             account: None,
             accepted_ms: self.now_ms,
             expires_ms: until_ms,
@@ -368,6 +393,11 @@ impl Core {
             peer.held += 1;
             peer.held_bytes += row.bytes();
             peer.fall_behind();
+        }
+        if let Some((by, peer)) = by.and_then(|by| Some((by, self.peers.get_mut(&by)?))) {
+            peer.passing += 1;
+            peer.passing_bytes += row.bytes();
+            self.batch.peer_rows.insert(by);
         }
         self.batch.peer_rows.insert(absent);
         self.batch.peers.insert(absent);
@@ -401,6 +431,18 @@ impl OutboxRow {
     }
 }
 
+/// How an envelope of others is kept.
+#[derive(Debug)]
+struct Keep {
+    from: NodeId,
+    agreed: Agreed,
+    until_ms: u64,
+    /// The row of the same envelope, when it was let go.
+    before: Option<OutRow>,
+}
+
 fn later(code: RefusalCode) -> Refusal {
-    Refusal { code, after_ms: code.may_retry().then_some(NO_ROOM_AFTER_MS) }
+    let is_routes_fault = matches!(code, RefusalCode::Loop | RefusalCode::HopLimit);
+    let after_ms = if is_routes_fault { ROUTE_AFTER_MS } else { NO_ROOM_AFTER_MS };
+    Refusal { code, after_ms: code.may_retry().then_some(after_ms) }
 }

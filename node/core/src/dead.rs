@@ -15,6 +15,7 @@ use crate::{
     Core,
     effect::Observed,
     event::LinkId,
+    outbox::Refused,
     peer::Peer,
     schema::{self, DEAD_LETTERS, DeadLetterRow, OUTBOX, OutboxRow, peer_key},
     step::{Stage, Step, Why},
@@ -53,6 +54,8 @@ struct Blame {
     attempts: u32,
     /// What the peer had taken by then.
     taken: u64,
+    /// Why it was refused the last time.
+    refusal: Option<RefusalCode>,
     /// Links broke over it, or over what was sent with it: it is sent alone, after all others.
     is_suspect: bool,
 }
@@ -115,6 +118,22 @@ impl DeadLetters {
         !self.blamed.is_empty()
     }
 
+    /// Why a row that is no dead letter was refused the last time.
+    pub(crate) fn refusal_of(&self, lsn: u64) -> Option<RefusalCode> {
+        self.blamed.get(&lsn).and_then(|blame| blame.refusal)
+    }
+
+    /// True when no row is blamed for anything.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.alone.is_none() && self.blamed.is_empty()
+    }
+
+    /// What was blamed on rows was the way's fault.
+    pub(crate) fn pardon(&mut self) {
+        self.blamed.clear();
+        (self.breaks, self.alone) = (0, None);
+    }
+
     pub(crate) const fn sends_alone(&mut self, lsn: u64) {
         self.alone = Some(lsn);
     }
@@ -156,7 +175,7 @@ impl DeadLetters {
         }
     }
 
-    fn refused(&mut self, lsn: u64, code: RefusalCode) -> Blame {
+    fn refused(&mut self, lsn: u64, Refused { code, is_for_now, .. }: &Refused) -> Blame {
         let taken = self.taken;
         let is_full = self.blamed.len() >= LETTERS_MAX;
         let blame = match self.blamed.get_mut(&lsn) {
@@ -165,24 +184,24 @@ impl DeadLetters {
             None => self.blamed.entry(lsn).or_default(),
         };
         blame.attempts = blame.attempts.saturating_add(1);
-        let weight = match code.may_retry() {
+        let weight = match is_for_now {
             true if blame.taken == taken => 0,
             true => BLAME_SOFT,
             false => BLAME_HARD,
         };
         blame.weight = blame.weight.saturating_add(weight);
         blame.taken = taken;
+        blame.refusal = Some(*code);
         *blame
     }
 
     /// The link broke with these envelopes on it, unanswered.
-    fn broke(&mut self, unanswered: &[u64]) {
+    fn broke(&mut self, unanswered: &[u64], is_alone: bool) {
         self.alone = None;
         if unanswered.is_empty() {
             return;
         }
         self.breaks = self.breaks.saturating_add(1);
-        let is_alone = unanswered.len() == 1;
         let mut room = LETTERS_MAX.saturating_sub(self.blamed.len());
         for lsn in unanswered {
             let taken = self.taken;
@@ -231,12 +250,12 @@ impl Core {
         node: &NodeId,
         lsn: u64,
         eid: &Eid,
-        refusal: Option<RefusalCode>,
+        refusal: Option<&Refused>,
         txn: &mut dyn Txn,
     ) -> Result<bool, StoreError> {
         let Some(peer) = self.peers.get_mut(node) else { return Ok(false) };
         peer.dead.answered(lsn);
-        let Some(code) = refusal else {
+        let Some(refused) = refusal else {
             peer.dead.took(lsn);
             if peer.dead.contains(lsn) {
                 self.revive(node, lsn, txn)?;
@@ -244,9 +263,9 @@ impl Core {
             return Ok(false);
         };
         let was_dead = peer.dead.contains(lsn);
-        let blame = peer.dead.refused(lsn, code);
+        let blame = peer.dead.refused(lsn, refused);
         if was_dead || peer.dead.verdict(lsn).is_some() {
-            self.set_aside(node, lsn, eid, blame.attempts.max(1), Some(code), txn)?;
+            self.set_aside(node, lsn, eid, blame.attempts.max(1), Some(refused.code), txn)?;
             return Ok(true);
         }
         Ok(false)
@@ -259,8 +278,9 @@ impl Core {
         node: &NodeId,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        while let Some(peer) = self.peers.get_mut(node)
-            && peer.inflight.is_empty()
+        let way = self.way_of(node);
+        while self.peers.get(&way).is_some_and(|through| through.inflight.is_empty())
+            && let Some(peer) = self.peers.get_mut(node)
             && peer.paused_until_ms <= self.now_ms
             && let Some(lsn) = peer.dead.next_suspect()
         {
@@ -277,7 +297,8 @@ impl Core {
             }
             peer.dead.sends_alone(lsn);
             self.send_row(node, lsn, &bytes)?;
-            if let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.inflight.is_empty()) {
+            let is_sent = self.peers.get(&way).is_some_and(|through| !through.inflight.is_empty());
+            if let Some(peer) = self.peers.get_mut(node).filter(|_| !is_sent) {
                 // Its time is over.
                 peer.dead.forget(lsn);
             }
@@ -288,12 +309,16 @@ impl Core {
     /// The link broke without a word, or the peer did not do its work on it. To be called before the
     /// link is forgotten.
     pub(crate) fn blame_unanswered(&mut self, link: LinkId) {
-        let node = self.links.get(&link).and_then(|link| link.node);
-        let Some(peer) = node.and_then(|node| self.peers.get_mut(&node)) else { return };
-        if peer.link == Some(link) {
-            let own = peer.inflight.values().filter(|sent| sent.absent.is_none());
-            let unanswered: Vec<u64> = own.map(|sent| sent.lsn).collect();
-            peer.dead.broke(&unanswered);
+        let Some(node) = self.links.get(&link).and_then(|link| link.node) else { return };
+        let Some(peer) = self.peers.get(&node).filter(|peer| peer.link == Some(link)) else {
+            return;
+        };
+        let owned = peer.inflight.values().filter(|sent| sent.owner(&node).is_some()).count();
+        for behind in self.sent_through(&node) {
+            let unanswered = self.unanswered_of(&behind);
+            if let Some(peer) = self.peers.get_mut(&behind) {
+                peer.dead.broke(&unanswered, owned == 1);
+            }
         }
     }
 
@@ -343,10 +368,9 @@ impl Core {
 impl Peer {
     /// What was sent and not answered on a link that is gone, but for dead letters and suspects: those
     /// are sent again in their own time.
-    pub(crate) fn oldest_unanswered(&self) -> Option<u64> {
-        let own = self.inflight.values().filter(|sent| sent.absent.is_none());
+    pub(crate) fn oldest_unanswered(&self, sent: &[u64]) -> Option<u64> {
         // Also what was to be sent again later: forgotten here, nobody would come back to it.
-        let unanswered = own.map(|sent| sent.lsn).chain(self.resend.keys().copied());
+        let unanswered = sent.iter().copied().chain(self.resend.keys().copied());
         unanswered.filter(|lsn| !self.dead.is_set_aside(*lsn)).min()
     }
 }

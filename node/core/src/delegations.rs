@@ -24,7 +24,7 @@ impl Core {
         with_addresses.into_iter().chain(alone).max_by_key(|(_, known)| known.serial)
     }
 
-    /// Somebody shows a delegation of a node that we deal with. Kept in memory, if it is newer.
+    /// Somebody shows a delegation of a node that we deal with. Kept, if it is newer.
     pub(crate) fn hear_delegation(&mut self, node: &NodeId, signed: Option<Signed<Delegation>>) {
         let Some(signed) = signed else { return };
         let known_serial = self.delegation_by(node).map_or(0, |known| known.serial);
@@ -40,6 +40,7 @@ impl Core {
         };
         if let Some(peer) = self.peers.get_mut(node) {
             peer.delegation = Some((signed, told));
+            self.batch.peer_rows.insert(*node);
         }
     }
 }

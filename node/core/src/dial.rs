@@ -56,7 +56,7 @@ impl Core {
             peer.retry.put_off(now_ms, after_ms);
         }
         if peer.retry.next_ms.is_some_and(|next_ms| next_ms > now_ms) {
-            self.fetches.hurry(node, now_ms);
+            self.hurry_fetches(node);
         }
     }
 
@@ -73,11 +73,16 @@ impl Core {
 
     /// True when there is something to say to a peer, and it may be said.
     pub(crate) fn wants(&self, node: &NodeId) -> bool {
-        let is_wanted = self.fetches.wants(node)
+        if self.routes.next_hop(node).is_some() {
+            return false;
+        }
+        let is_wanted = self.wants_to_ask(node)
             || self.handings.wants(node)
             || self.names.wants(node)
             // Through them what was held comes at once, and what is held is known to be needed.
             || self.custodians.contains(node)
+            // And through next hops, which may be all that a node ever speaks to.
+            || self.routes.is_hop(node)
             || self.peers.get(node).is_some_and(Peer::is_wanted);
         is_wanted && self.may_send(node)
     }
@@ -116,11 +121,20 @@ impl Core {
         if let Some((_, checked)) = self.peers.get(node).and_then(|peer| peer.descriptor.as_ref()) {
             transports.extend(checked.addresses.transports.iter().cloned());
         }
+        transports.retain(|transport| !transport.multiaddrs.is_empty());
         (!transports.is_empty()).then_some(transports)
+    }
+
+    /// True for a node that says itself that nobody can dial it: it dials its custodians, and those to
+    /// whom it has something to say.
+    pub(crate) fn is_hidden(&self, node: &NodeId) -> bool {
+        let is_known = self.peers.get(node).is_some_and(|peer| peer.descriptor.is_some());
+        is_known && self.transports_of(node).is_none()
     }
 
     /// Tries to reach a peer, unless that is under way or not yet due.
     pub(crate) fn reach(&mut self, node: &NodeId) {
+        let node = &self.way_of(node);
         let now_ms = self.now_ms;
         let transports = self.transports_of(node);
         let may_send = self.may_send(node);
@@ -155,6 +169,6 @@ impl Core {
             self.batch.peers.insert(*node);
         }
         self.restart_offers(node);
-        self.fetches.hurry(node, now_ms);
+        self.hurry_fetches(node);
     }
 }

@@ -356,9 +356,17 @@ impl Core {
         &mut self,
         link: LinkId,
         node: &NodeId,
-        asked: &FetchFor,
-        txn: &dyn Txn,
+        asked: FetchFor,
+        txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
+        if asked.node == self.node && self.is_trusted_hop(node) {
+            return self.on_fetch_own(link, node, asked, txn);
+        }
+        let passes = asked.node != self.node && self.passing_terms(node, &asked.node).is_some();
+        if passes && asked.hops_left > 0 {
+            self.ask_on(link, node, asked);
+            return Ok(());
+        }
         let now_ms = self.now_ms;
         let allowance = self.peers.get_mut(node).map(|peer| &mut peer.asked_for);
         let is_granted = allowance.is_some_and(|allowance| {
@@ -366,7 +374,7 @@ impl Core {
             allowance.take(1);
             is_granted
         });
-        let found = if is_granted { self.kept_user(asked, txn)? } else { None };
+        let found = if is_granted { self.kept_user(&asked, txn)? } else { None };
         let user = match found {
             Some(Kept { list, bundles, listing }) => User {
                 request: asked.request,
@@ -377,7 +385,11 @@ impl Core {
                 delegation: self.delegation_for(&asked.node),
             },
             None => {
-                let code = if is_granted { RefusalCode::Unreachable } else { RefusalCode::Busy };
+                let code = match (is_granted, passes) {
+                    (false, _) => RefusalCode::Busy,
+                    (true, true) => RefusalCode::HopLimit,
+                    (true, false) => RefusalCode::Unreachable,
+                };
                 refused_user(asked.request, code)
             }
         };

@@ -17,6 +17,7 @@ use crate::{
     event::{AdminToken, ConnId, LinkId},
     policy::{Federation, Standing},
     rates::Limits,
+    routes::{RouteSource, RouteTo},
     schema::PolicyRow,
     settings::CustodyTerms,
     space::Intake,
@@ -184,6 +185,25 @@ pub enum AdminReply {
     NameChecked(Box<NameCheck>),
     /// The node.
     Status(Box<NodeStatus>),
+    /// Routes.
+    Routes(Vec<RouteStatus>),
+}
+
+/// A route as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteStatus {
+    /// To which node; absent for everybody who has none.
+    pub to: RouteTo,
+    /// Through which; absent for a node that is dialled itself.
+    pub via: Option<NodeId>,
+    /// Where it comes from.
+    pub source: RouteSource,
+    /// The link to the next hop is up.
+    pub connected: bool,
+    /// Envelopes that wait to be handed over, as in [`PeerStatus::waiting`].
+    pub waiting: u64,
+    /// Why the next hop refused the last envelope; absent once it has taken one.
+    pub refusal: Option<RefusalCode>,
 }
 
 /// A peer as an administrator sees it.
@@ -230,6 +250,12 @@ pub struct PeerStatus {
     pub record_ms: Option<u64>,
     /// Where it can be reached, as far as is known.
     pub multiaddrs: Vec<String>,
+    /// The next hop through which it is spoken to, if an administrator has set one.
+    pub via: Option<NodeId>,
+    /// Why it, or its next hop, refused the last envelope; absent once one was taken.
+    pub refusal: Option<RefusalCode>,
+    /// Envelopes of others that are passed on by the agreement with it.
+    pub passing: u64,
 }
 
 /// All that is known of a peer.
@@ -278,6 +304,8 @@ pub struct QueueItem {
     pub waiting: bool,
     /// It is a dead letter.
     pub dead: bool,
+    /// Why it was refused the last time, as far as this process knows.
+    pub refusal: Option<RefusalCode>,
 }
 
 /// A dead letter as an administrator sees it.

@@ -12,14 +12,15 @@ use tidings_protocol::{
     envelope::EnvelopeHead,
     hello::{ClientHello, Mark, PeerHello},
     id::{CopyId, Eid, NodeId, SubmitId},
-    peer_frame::{Answer, FetchFor, FetchUser, Forward, User},
+    peer_frame::{Answer, FetchFor, FetchUser, Forward, NewerLists, User},
     refusal::{Refusal, RefusalCode},
     signed::Signed,
     statement::Checked,
 };
 
 use crate::{
-    policy::Federation, reconfigure::LiveSettings, schema::LimitsRow, settings::CustodyTerms,
+    policy::Federation, reconfigure::LiveSettings, routes::RouteTo, schema::LimitsRow,
+    settings::CustodyTerms,
 };
 
 /// A connection of a device. Never used twice within one boot.
@@ -297,6 +298,8 @@ pub enum PeerInput {
     Forward(Box<PassingEnvelope>),
     /// The peer asks for a user of another node.
     FetchFor(FetchFor),
+    /// Newer device lists than an envelope was sealed for that the peer has of us.
+    NewerLists(NewerLists),
     /// A page of the peer's directory.
     Directory(Directory),
     /// What of our page the peer wants.
@@ -413,6 +416,20 @@ pub enum AdminCommand {
     Names(NameCommand),
     /// The node at a glance.
     Status,
+    /// All routes.
+    Routes,
+    /// Sets a route on the running node.
+    SetRoute {
+        /// To which node.
+        to: RouteTo,
+        /// Through which; absent to dial it itself.
+        via: Option<NodeId>,
+    },
+    /// Takes back what [`AdminCommand::SetRoute`] has set.
+    RemoveRoute {
+        /// To which node.
+        to: RouteTo,
+    },
 }
 
 /// How this node deals with another one.

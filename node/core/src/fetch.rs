@@ -5,10 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_protocol::{
+    address::UserName,
     bundle::Bundle,
     client_frame::{Bundles, FetchBundle, NodeFrame, Refusable},
     device_list::{CheckedList, DeviceList},
+    directory::Listing,
     id::NodeId,
+    limits,
     peer_frame::{FetchFor, FetchUser, PeerFrame, User},
     refusal::RefusalCode,
     signed::Signed,
@@ -70,23 +73,14 @@ struct OwnUser {
 }
 
 impl Fetches {
+    /// A number for a question, never used twice within one boot.
+    pub(crate) const fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     pub(crate) fn forget(&mut self, conn: ConnId) {
         self.open.retain(|_, fetch| fetch.conn != conn);
-    }
-
-    pub(crate) fn wants(&self, node: &NodeId) -> bool {
-        self.open.values().any(|fetch| fetch.asked.node == *node || fetch.asks(node))
-    }
-
-    /// The peer cannot be reached: answer from the cache now, or ask its custodians.
-    pub(crate) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
-        for fetch in self.open.values_mut() {
-            if fetch.asked.node == *node && fetch.custodians.is_none() {
-                fetch.until_ms = now_ms;
-            } else {
-                fetch.give_up(node, now_ms);
-            }
-        }
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
@@ -138,18 +132,18 @@ impl Core {
         }
         self.introduce(&node);
         self.peer_number(&node, txn)?;
-        let number = self.fetches.next;
-        self.fetches.next += 1;
+        let number = self.fetches.number();
         let until_ms = self.now_ms + ANSWER_MS_MAX;
         self.fetches.open.insert(number, Fetch { conn, asked, until_ms, custodians: None });
-        match self.peers.get(&node).and_then(|peer| peer.link) {
+        match self.way_link(&node) {
             Some(link) => self.send_fetch(link, number),
             None => {
-                let is_backing_off = self.peers.get(&node).is_some_and(|peer| {
+                let way = self.way_of(&node);
+                let is_backing_off = self.peers.get(&way).is_some_and(|peer| {
                     peer.retry.failures > 0 && peer.retry.next_ms.is_some_and(|n| n > self.now_ms)
                 });
                 if is_backing_off || !self.may_send(&node) {
-                    self.fetches.hurry(&node, self.now_ms);
+                    self.hurry_fetches(&way);
                 }
                 self.reach(&node);
             }
@@ -159,30 +153,26 @@ impl Core {
 
     fn send_fetch(&mut self, link: LinkId, number: u64) {
         let Some(fetch) = self.fetches.open.get(&number) else { return };
-        let frame = FetchUser {
-            request: number,
-            name: fetch.asked.name.clone(),
-            known_version: fetch.asked.known_version,
-            with_bundles: fetch.asked.with_bundles,
+        let FetchBundle { node, name, known_version, with_bundles, .. } = fetch.asked.clone();
+        let request = number;
+        let frame = if self.routes.next_hop(&node).is_some() {
+            let hops_left = limits::HOPS_MAX;
+            let asked = FetchFor { request, node, name, known_version, with_bundles, hops_left };
+            PeerFrame::FetchFor(asked)
+        } else {
+            PeerFrame::FetchUser(FetchUser { request, name, known_version, with_bundles })
         };
-        self.tell_peer(link, PeerFrame::FetchUser(frame));
+        self.tell_peer(link, frame);
     }
 
     /// A link to a peer is up: asks what waited for it.
     pub(crate) fn send_fetches(&mut self, node: &NodeId) {
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
         let until_ms = self.now_ms + ANSWER_MS_MAX;
-        let waiting: Vec<u64> = self
-            .fetches
-            .open
-            .iter_mut()
-            .filter(|(_, fetch)| fetch.asked.node == *node)
-            .map(|(number, fetch)| {
+        for number in self.waiting_for(node) {
+            if let Some(fetch) = self.fetches.open.get_mut(&number) {
                 fetch.until_ms = until_ms;
-                *number
-            })
-            .collect();
-        for number in waiting {
+            }
             self.send_fetch(link, number);
         }
         let open = self.fetches.open.iter();
@@ -234,10 +224,36 @@ impl Core {
         Ok(true)
     }
 
+    /// Questions that are asked on the link of a node.
+    fn waiting_for(&self, way: &NodeId) -> Vec<u64> {
+        let is_asked_there = |(_, fetch): &(&u64, &Fetch)| self.way_of(&fetch.asked.node) == *way;
+        self.fetches.open.iter().filter(is_asked_there).map(|(number, _)| *number).collect()
+    }
+
+    /// The peer cannot be reached: questions that go through it are answered from the cache now.
+    pub(crate) fn hurry_fetches(&mut self, way: &NodeId) {
+        for number in self.waiting_for(way) {
+            if let Some(fetch) = self.fetches.open.get_mut(&number)
+                && fetch.custodians.is_none()
+            {
+                fetch.until_ms = self.now_ms;
+            }
+        }
+        for fetch in self.fetches.open.values_mut().filter(|fetch| fetch.asks(way)) {
+            fetch.give_up(way, self.now_ms);
+        }
+    }
+
+    /// True when a question is to be asked on the link of a node.
+    pub(crate) fn wants_to_ask(&self, way: &NodeId) -> bool {
+        let mut open = self.fetches.open.values();
+        open.any(|fetch| self.way_of(&fetch.asked.node) == *way || fetch.asks(way))
+    }
+
     /// List and bundles of a user here.
     fn own_user(
         &self,
-        name: &tidings_protocol::address::UserName,
+        name: &UserName,
         wanted: &Wanted,
         txn: &mut dyn Txn,
     ) -> Result<Option<OwnUser>, StoreError> {
@@ -272,6 +288,17 @@ impl Core {
         asked: &FetchUser,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
+        let user = self.user_for_peer(node, asked, txn)?;
+        self.tell_peer(link, PeerFrame::User(user));
+        Ok(())
+    }
+
+    fn user_for_peer(
+        &mut self,
+        node: &NodeId,
+        asked: &FetchUser,
+        txn: &mut dyn Txn,
+    ) -> Result<User, StoreError> {
         let now_ms = self.now_ms;
         let allowance = self.peers.get_mut(node).map(|peer| &mut peer.one_time);
         let wanted = Wanted {
@@ -280,19 +307,77 @@ impl Core {
             one_time_max: allowance.map_or(0, |allowance| allowance.left(now_ms)),
         };
         let found = self.own_user(&asked.name, &wanted, txn)?;
-        let user = match found {
-            Some(OwnUser { lists, bundles }) => {
-                let taken = bundles.iter().filter(|bundle| bundle.one_time.is_some()).count();
-                if let Some(peer) = self.peers.get_mut(node) {
-                    peer.one_time.take(taken as u64);
-                }
-                let (request, refusal) = (asked.request, None);
-                User { request, refusal, lists, bundles, listing: None, delegation: None }
-            }
-            None => refused_user(asked.request, RefusalCode::UnknownRecipient),
+        let Some(OwnUser { lists, bundles }) = found else {
+            return Ok(refused_user(asked.request, RefusalCode::UnknownRecipient));
         };
+        let taken = bundles.iter().filter(|bundle| bundle.one_time.is_some()).count();
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.one_time.take(taken as u64);
+        }
+        let (request, refusal) = (asked.request, None);
+        Ok(User { request, refusal, lists, bundles, listing: None, delegation: None })
+    }
+
+    /// A peer asks in another one's name for one of our users: it gets our word that the list is his.
+    pub(crate) fn on_fetch_own(
+        &mut self,
+        link: LinkId,
+        node: &NodeId,
+        asked: FetchFor,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let FetchFor { request, name, known_version, with_bundles, .. } = asked;
+        let plain = FetchUser { request, name, known_version, with_bundles };
+        let mut user = self.user_for_peer(node, &plain, txn)?;
+        user.listing = user.lists.last().and_then(|list| self.listing_of(&plain.name, list));
+        user.delegation = Some(self.settings.delegation.clone());
         self.tell_peer(link, PeerFrame::User(user));
         Ok(())
+    }
+
+    /// Our word that this is the list of a name here.
+    fn listing_of(&self, name: &UserName, list: &Signed<DeviceList>) -> Option<Signed<Listing>> {
+        let checked = CheckedList::first_seen(list).ok()?;
+        let listing = Listing {
+            node: self.node,
+            name: name.clone(),
+            account: checked.account(),
+            list_version: checked.list.version,
+            list_hash: checked.hash,
+            issued_ms: self.now_ms,
+            expires_ms: self.now_ms + limits::LISTING_LIFE_MS,
+            serial: self.stance.signer.version,
+        };
+        Some(Signed::new(&listing, &self.settings.operational))
+    }
+
+    /// True for an answer through a next hop that says something: who stands between may not say in its
+    /// own name that there is nobody, for one whom we know.
+    fn is_worth(
+        &mut self,
+        asked: &FetchBundle,
+        user: &User,
+        txn: &dyn Txn,
+    ) -> Result<bool, StoreError> {
+        let Some(refusal) = &user.refusal else { return Ok(self.is_vouched_for(asked, user)) };
+        if refusal.code == RefusalCode::UnknownRecipient {
+            let key = user_key(&asked.node, &asked.name);
+            return Ok(schema::get::<CachedUser>(txn, USERS, &key)?.is_none());
+        }
+        if let Some(peer) = self.peers.get_mut(&asked.node) {
+            peer.refusal = Some(refusal.code);
+        }
+        Ok(false)
+    }
+
+    /// True when the user's node has signed that the list is his: who stands between could make up
+    /// another one for a stranger.
+    fn is_vouched_for(&self, asked: &FetchBundle, user: &User) -> bool {
+        let Some(list) = user.lists.last() else { return true };
+        let Some(listing) = &user.listing else { return false };
+        self.delegation_by(&asked.node).is_some_and(|known| {
+            Listing::check(listing, known, &asked.name, list, self.now_ms).is_ok()
+        })
     }
 
     pub(crate) fn on_user(
@@ -302,13 +387,24 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
-        let Some(fetch) = self.fetches.open.get_mut(&user.request) else { return Ok(()) };
+        let Some(fetch) = self.fetches.open.get(&user.request) else { return Ok(()) };
         let is_custodian = fetch.asks(node);
-        if fetch.asked.node != *node && !is_custodian {
+        let asked = fetch.asked.clone();
+        if self.way_of(&asked.node) != *node && !is_custodian {
             return Ok(());
         }
+        if !is_custodian && self.routes.next_hop(&asked.node).is_some() {
+            self.hear_delegation(&asked.node, user.delegation.clone());
+            if !self.is_worth(&asked, &user, txn)? {
+                // As if nobody had answered: what is known is in the cache.
+                if let Some(fetch) = self.fetches.open.get_mut(&user.request) {
+                    fetch.until_ms = now_ms;
+                }
+                return Ok(());
+            }
+        }
         if is_custodian {
-            let FetchBundle { node: of, name, known_version, .. } = fetch.asked.clone();
+            let FetchBundle { node: of, name, known_version, .. } = asked;
             let is_good = user.refusal.is_none()
                 && (self.is_listed(&of, &name, known_version, &user)
                     || self.is_sabotaged(Sabotage::BelieveAnyListing));

@@ -8,7 +8,7 @@ use tidings_protocol::{
     custody::Origin,
     descriptor::NodeState,
     envelope::EnvelopeHead,
-    id::{Eid, NodeId},
+    id::{CopyId, Eid, NodeId},
     limits,
     peer_frame::{Forward, Offer, PeerFrame},
     refusal::{Refusal, RefusalCode},
@@ -145,12 +145,15 @@ impl Core {
         self.delegation_by(node).map_or(&[], |known| known.custodians.as_slice())
     }
 
-    /// True for a node that has said that it stops, or that could not be reached three times.
+    /// True for a node that has said that it stops, that could not be reached three times, or that
+    /// nobody can dial.
     fn is_absent(&self, node: &NodeId) -> bool {
+        let is_hidden = self.is_hidden(node);
         self.peers.get(node).is_some_and(|peer| {
             let state = peer.descriptor.as_ref().map(|(_, known)| known.addresses.state);
             let is_stopping = peer.is_leaving || state == Some(NodeState::Draining);
-            peer.link.is_none() && (is_stopping || peer.retry.failures >= FAILURES_MIN)
+            let is_away = is_hidden || is_stopping || peer.retry.failures >= FAILURES_MIN;
+            peer.link.is_none() && is_away
         })
     }
 
@@ -190,6 +193,8 @@ impl Core {
             .custodians_of(absent)
             .iter()
             .filter(|named| **named != self.node && *named != absent && self.may_send(named))
+            // One that is spoken to through another takes nothing from us itself.
+            .filter(|named| self.routes.next_hop(named).is_none())
             .copied()
             .collect();
         let handing = self.handings.absent.get(absent);
@@ -279,53 +284,67 @@ impl Core {
         let Some(offers) = self.handings.offers_mut(absent, custodian) else { return Ok(()) };
         let due: Vec<u64> = offers.wanted.iter().copied().take(room.min(FORWARD_ROWS)).collect();
         let mut rows = Vec::with_capacity(due.len());
-        let mut statements = Vec::with_capacity(due.len());
         for lsn in due {
             offers.wanted.remove(&lsn);
             let row = schema::get::<OutboxRow>(txn, OUTBOX, &peer_key(number, lsn))?;
             let Some(row) = row else { continue };
             let Some(out) = schema::get::<OutRow>(txn, OUT, row.eid.as_bytes())? else { continue };
-            statements.push(Statement {
-                claim: Claim::Accepted,
-                eid: row.eid,
-                copy: None,
-                at_ms: out.accepted_ms,
-                reason: None,
-                until_ms: None,
-            });
             rows.push((lsn, row, out));
         }
-        let Some(proof) = self.sign(&statements) else { return Ok(()) };
-        for ((lsn, row, out), leaf) in rows.into_iter().zip(proof.leaves) {
-            let accepted =
-                Proof { root: proof.root.clone(), signature: proof.signature, leaves: vec![leaf] };
-            let origin = Origin { accepted, delegation: self.settings.delegation.clone() };
-            if let Some(forward) = self.seal(absent, &row, &out, origin)? {
+        let origins =
+            self.prove_origin(rows.iter().map(|(_, row, out)| (row.eid, out.accepted_ms)));
+        for ((lsn, row, out), origin) in rows.into_iter().zip(origins) {
+            let PeerFrame::Deliver(head) = schema::decode(&row.frame)? else {
+                return Err(StoreError::corrupt("an own envelope that is not delivered as one"));
+            };
+            let copies = out.copies.iter().map(|copy| copy.copy).collect();
+            if let Some(forward) = self.seal(head, &row.eid, copies, origin, HOPS) {
                 self.forward(absent, custodian, link, lsn, row, forward);
             }
         }
         Ok(())
     }
 
-    /// The envelope as it goes through others: its targets sealed to the absent node. `None` when that
-    /// one has no usable key.
-    fn seal(
+    /// Proofs that we have accepted these envelopes, at these times, under one signature.
+    pub(crate) fn prove_origin(
         &mut self,
-        absent: &NodeId,
-        row: &OutboxRow,
-        out: &OutRow,
+        accepted: impl Iterator<Item = (Eid, u64)>,
+    ) -> Vec<Origin> {
+        let statement = |(eid, at_ms)| Statement {
+            claim: Claim::Accepted,
+            eid,
+            copy: None,
+            at_ms,
+            reason: None,
+            until_ms: None,
+        };
+        let statements: Vec<Statement> = accepted.map(statement).collect();
+        let Some(proof) = self.sign(&statements) else { return Vec::new() };
+        let origin = |leaf| Origin {
+            accepted: Proof {
+                root: proof.root.clone(),
+                signature: proof.signature,
+                leaves: vec![leaf],
+            },
+            delegation: self.settings.delegation.clone(),
+        };
+        proof.leaves.clone().into_iter().map(origin).collect()
+    }
+
+    /// An own envelope as it goes through others: its targets sealed to the destination. `None` when
+    /// that one has no usable key.
+    pub(crate) fn seal(
+        &mut self,
+        head: EnvelopeHead,
+        eid: &Eid,
+        copies: Vec<CopyId>,
         origin: Origin,
-    ) -> Result<Option<Forward>, StoreError> {
-        let PeerFrame::Deliver(EnvelopeHead { header, targets }) = schema::decode(&row.frame)?
-        else {
-            return Err(StoreError::corrupt("an own envelope that is not delivered as one"));
-        };
-        let Some(key) = self.delegation_by(absent).map(|known| known.sealing) else {
-            return Ok(None);
-        };
-        let sealed = SealedTargets::seal(&targets, &header, &row.eid, &key, &mut self.rng);
-        let copies = out.copies.iter().map(|copy| copy.copy).collect();
-        Ok(sealed.ok().map(|targets| Forward { header, copies, targets, origin, hops_left: HOPS }))
+        hops_left: u8,
+    ) -> Option<Forward> {
+        let EnvelopeHead { header, targets } = head;
+        let key = self.delegation_by(&header.destination).map(|known| known.sealing)?;
+        let targets = SealedTargets::seal(&targets, &header, eid, &key, &mut self.rng).ok()?;
+        Some(Forward { header, copies, targets, origin, hops_left })
     }
 
     fn forward(
@@ -343,7 +362,8 @@ impl Core {
             return;
         }
         let weight = row.frame.len() + row.shared.len();
-        peer.inflight.insert(row.eid, Sent { lsn, at_ms, absent: Some(*absent) }, weight);
+        let sent = Sent { lsn, at_ms, absent: Some(*absent), is_routed: false };
+        peer.inflight.insert(row.eid, sent, weight);
         peer.patience.sent(at_ms);
         let frame = PeerFrame::Forward(forward);
         self.effects.push_back(Effect::ToPeer { link, frame, body: row.shared });
@@ -399,6 +419,9 @@ impl Core {
 
     /// What a custodian says that it holds is not sent again when the node is back, but asked for.
     fn note_held(&mut self, absent: &NodeId, lsn: u64) {
+        if self.routes.next_hop(absent).is_some() {
+            return;
+        }
         let Some(peer) = self.peers.get_mut(absent) else { return };
         peer.owed.remove(&lsn);
         // What others have handed to us lies between, and is on its way as soon as the node is back.

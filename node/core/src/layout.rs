@@ -15,7 +15,7 @@ use tidings_store::Table;
 use crate::schema::{
     self, AccountRow, AdminLogRow, BodyRow, CachedUser, CustodyRow, DeadLetterRow, DeadRow,
     DeviceRow, DirectoryRow, InboxRow, InviteRow, NameRow, OneTimeRow, OutRow, OutboxRow, PeerRow,
-    PolicyRow, ReplacedRow, SeenRow, SubmitRow,
+    PolicyRow, ReplacedRow, RouteRow, SeenRow, SubmitRow,
 };
 
 /// A part of a key.
@@ -122,6 +122,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<DeadLetterRow>(schema::DEAD_LETTERS, &[PEER, LSN]),
     rows::<PolicyRow>(schema::POLICY, &[NODE]),
     rows::<AdminLogRow>(schema::ADMIN_LOG, &[SEQ]),
+    rows::<RouteRow>(schema::ROUTES, &[NODE]),
 ];
 
 #[cfg(test)]

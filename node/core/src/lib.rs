@@ -11,8 +11,10 @@ mod admin;
 mod admin_dead;
 pub mod admin_log;
 mod admin_peers;
+mod admin_routes;
 mod agreements;
 mod allowance;
+mod asking_on;
 mod audit;
 mod batch;
 pub mod conduct;
@@ -26,6 +28,7 @@ pub mod effect;
 pub mod event;
 mod expiry;
 mod fetch;
+mod gateway;
 mod handing;
 mod inbox;
 pub mod ingress;
@@ -42,6 +45,7 @@ mod push;
 pub mod rates;
 pub mod reconfigure;
 mod retry;
+pub mod routes;
 pub mod schema;
 mod session;
 pub mod settings;
@@ -68,6 +72,7 @@ use tidings_protocol::{
 use tidings_store::{Lineage, StoreError, Txn};
 
 use crate::{
+    asking_on::AskedOn,
     batch::Batch,
     conduct::Offence,
     descriptor::OwnDescriptor,
@@ -75,12 +80,14 @@ use crate::{
     effect::{Effect, Observed},
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
+    gateway::Closed,
     handing::Handings,
     name_own::OwnDomains,
     names::Names,
     peer::{Link, Peer},
     policy::Policy,
     rates::CoreClock,
+    routes::Routes,
     schema::CustodyRow,
     session::Session,
     settings::{Sabotage, Settings},
@@ -133,6 +140,7 @@ pub struct Core {
     policy: Policy,
     clock: CoreClock,
     fetches: Fetches,
+    asked_on: AskedOn,
     /// Who holds envelopes for this node while it is away.
     custodians: Vec<NodeId>,
     /// What administrators have granted to others, or taken back.
@@ -141,6 +149,8 @@ pub struct Core {
     /// What is told to them of our users.
     pushes: Pushes,
     names: Names,
+    routes: Routes,
+    closed: Closed,
     own: OwnDescriptor,
     timers: Timers,
     batch: Batch,
@@ -179,6 +189,7 @@ impl Core {
         let signer =
             Signer { key: delegation.operational, node: Some(node), version: delegation.serial };
         let boot = BootId(lineage.boot.0);
+        let routes = Routes::new(settings.routes.iter().copied());
         let mut core = Self {
             settings,
             node,
@@ -198,11 +209,14 @@ impl Core {
             policy: Policy::default(),
             clock: CoreClock::default(),
             fetches: Fetches::default(),
+            asked_on: AskedOn::default(),
             custodians: delegation.custodians,
             granted: BTreeMap::new(),
             handings: Handings::default(),
             pushes: Pushes::new(),
             names: Names::with_own(OwnDomains::of(&delegation.domains, now_ms)),
+            routes,
+            closed: Closed::default(),
             own: OwnDescriptor::default(),
             timers: Timers::starting_at(now_ms),
             batch: Batch::default(),
@@ -211,6 +225,7 @@ impl Core {
         core.clock.set(now_ms);
         core.load_goodbye(txn)?;
         core.load_terms(txn)?;
+        core.load_routes(txn)?;
         core.load_peers(txn)?;
         core.load_policy(txn)?;
         core.load_names(txn)?;

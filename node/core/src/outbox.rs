@@ -1,8 +1,10 @@
 //! What is owed to other nodes: sent in order within a window, kept until the end is proved.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use tidings_protocol::{
-    envelope::Header,
+    envelope::{EnvelopeHead, Header},
     id::{Eid, NodeId},
     limits,
     peer_frame::{Answer, PeerFrame},
@@ -12,7 +14,9 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
+    custody::ROUTE_AFTER_MS,
     effect::Effect,
+    event::LinkId,
     peer::{Peer, Sent},
     policy::{Act, Verdict},
     schema::{self, DEAD_LETTERS, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
@@ -28,6 +32,24 @@ const TURN_ROWS: usize = 1_024;
 pub(crate) const RESEND_MAX: usize = 4_096;
 /// How long to wait when a peer gives no time itself.
 const RESEND_AFTER_MS: u64 = 5_000;
+
+/// Why an envelope was refused, and when to try again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: RefusalCode,
+    pub(crate) after_ms: u64,
+    pub(crate) is_for_now: bool,
+}
+
+/// An own envelope on its way to a next hop.
+#[derive(Debug)]
+pub(crate) struct Unsealed {
+    link: LinkId,
+    lsn: u64,
+    eid: Eid,
+    head: EnvelopeHead,
+    shared: Bytes,
+}
 
 /// An envelope whose row is written in this batch: sent without reading it back.
 #[derive(Debug)]
@@ -81,20 +103,13 @@ impl Peer {
         self.dead.forget(lsn)
     }
 
-    /// When something has to be sent again. With a full window an answer comes first.
-    pub(crate) fn resend_deadline(&self) -> Option<u64> {
-        if self.room() == 0 {
-            return None;
-        }
-        let paused = (self.paused_until_ms > 0).then_some(self.paused_until_ms);
-        self.resend.values().copied().chain(paused).min()
+    /// What the window of its link has room for.
+    pub(crate) fn room(&self) -> usize {
+        if self.dead.wants_quiet(self.inflight.len()) { 0 } else { self.window() }
     }
 
-    pub(crate) fn room(&self) -> usize {
+    fn window(&self) -> usize {
         if self.inflight.weight() >= limits::PEER_WINDOW_BYTES {
-            return 0;
-        }
-        if self.dead.wants_quiet(self.inflight.len()) {
             return 0;
         }
         limits::PEER_WINDOW_ENVELOPES.saturating_sub(self.inflight.len())
@@ -117,8 +132,85 @@ impl Core {
         self.batch.peers.insert(*node);
     }
 
-    /// Sends what waits for a peer, within its window, or tries to reach it.
-    pub(crate) fn pump_peer(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
+    /// How many envelopes for a node may be sent on the link of its way.
+    fn room_for(&self, node: &NodeId) -> usize {
+        let way = self.way_of(node);
+        let Some(through) = self.peers.get(&way) else { return 0 };
+        if !self.routes.is_hop(&way) {
+            return through.room();
+        }
+        let inflight = through.inflight.len();
+        let troubled = self.peers.iter().filter(|(_, peer)| !peer.dead.is_calm());
+        let wants_quiet = troubled
+            .filter(|(behind, _)| self.way_of(behind) == way)
+            .any(|(_, peer)| peer.dead.wants_quiet(inflight));
+        if wants_quiet { 0 } else { through.window() }
+    }
+
+    /// When something has to be sent again. With a full window an answer comes first.
+    pub(crate) fn resend_deadline(&self, node: &NodeId, peer: &Peer) -> Option<u64> {
+        let paused = (peer.paused_until_ms > 0).then_some(peer.paused_until_ms);
+        let next = peer.resend.values().copied().chain(paused).min()?;
+        (self.room_for(node) > 0).then_some(next)
+    }
+
+    /// Sends what waits for these peers, each within the window of its way, or tries to reach them.
+    pub(crate) fn pump_peers(
+        &mut self,
+        nodes: BTreeSet<NodeId>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let mut through: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for node in nodes {
+            let way = self.way_of(&node);
+            if self.routes.is_hop(&way) {
+                through.entry(way).or_default().push(node);
+            } else {
+                self.pump_peer(&node, txn)?;
+            }
+        }
+        for (hop, nodes) in through {
+            self.pump_through(&hop, nodes, txn)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits for a next hop and for those behind it, who share its window: the one after
+    /// the one whose turn it was last begins.
+    fn pump_through(
+        &mut self,
+        hop: &NodeId,
+        mut nodes: Vec<NodeId>,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        for node in &nodes {
+            // Who greets us gets its statements itself, wherever its envelopes go.
+            if self.may(node, Act::Answer) == Verdict::Yes {
+                self.pump_statements(node, txn)?;
+            }
+        }
+        nodes.retain(|node| self.may_send(node));
+        if !self.may_send(hop) {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get(hop).filter(|peer| peer.link.is_some()) else {
+            self.reach(hop);
+            return if nodes.contains(hop) { self.pump_custody(hop, txn) } else { Ok(()) };
+        };
+        let served = nodes.partition_point(|node| Some(*node) <= peer.turn);
+        nodes.rotate_left(served);
+        for node in nodes {
+            let room = self.room_for(&node);
+            self.pump_queue(&node, txn)?;
+            let has_sent = self.room_for(&node) < room;
+            if let Some(peer) = self.peers.get_mut(hop).filter(|_| has_sent) {
+                peer.turn = Some(node);
+            }
+        }
+        Ok(())
+    }
+
+    fn pump_peer(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
         if !self.may_send(node) {
             self.end_handing(node);
             // A node that is gone for good may still come for what was said of its own.
@@ -133,6 +225,10 @@ impl Core {
             return self.pump_custody(node, txn);
         }
         self.pump_statements(node, txn)?;
+        self.pump_queue(node, txn)
+    }
+
+    fn pump_queue(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
         self.send_again(node, txn)?;
         if self.is_sabotaged(Sabotage::HoldBehindRefused)
             && let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.dead.blames_any())
@@ -143,7 +239,7 @@ impl Core {
         self.send_fresh(node);
         let mut turn = TURN_ROWS;
         while let Some(peer) = self.peers.get(node).filter(|peer| !peer.is_caught_up()) {
-            let max = peer.room().min(PUMP_ROWS).min(turn);
+            let max = self.room_for(node).min(PUMP_ROWS).min(turn);
             if max == 0 || peer.paused_until_ms > self.now_ms {
                 break;
             }
@@ -167,6 +263,7 @@ impl Core {
             }
         }
         self.pump_suspect(node, txn)?;
+        self.send_sealed(node, txn)?;
         self.pump_directory(node, txn)?;
         self.pump_audit(node, txn)
     }
@@ -179,8 +276,9 @@ impl Core {
             return;
         }
         for envelope in fresh {
+            let room = self.room_for(node);
             let Some(peer) = self.peers.get_mut(node) else { return };
-            if peer.room() == 0 || peer.paused_until_ms > self.now_ms {
+            if room == 0 || peer.paused_until_ms > self.now_ms {
                 peer.fall_behind();
                 return;
             }
@@ -205,34 +303,79 @@ impl Core {
 
     fn send_envelope(&mut self, node: &NodeId, envelope: Fresh) {
         let Fresh { lsn, eid, frame, frame_bytes, shared } = envelope;
+        let way = self.way_of(node);
+        let Some(link) = self.way_link(node) else { return };
         let Some(peer) = self.peers.get_mut(node) else { return };
-        let Some(link) = peer.link else { return };
         if peer.pass(lsn) {
             self.batch.peer_rows.insert(*node);
         }
-        let is_over = header_of(&frame).is_none_or(|header| header.expires_ms <= self.now_ms);
-        if is_over || peer.inflight.contains(&eid) {
+        let at_ms = self.now_ms;
+        let is_over = header_of(&frame).is_none_or(|header| header.expires_ms <= at_ms);
+        let Some(through) = self.peers.get_mut(&way) else { return };
+        if is_over || through.inflight.contains(&eid) {
             return;
         }
-        let at_ms = self.now_ms;
-        peer.inflight.insert(eid, Sent { lsn, at_ms, absent: None }, frame_bytes + shared.len());
-        peer.patience.sent(at_ms);
-        peer.conduct.counts.envelopes_out += 1;
-        peer.conduct.counts.bytes_out += shared.len() as u64;
+        let is_routed = way != *node;
+        let sent = Sent { lsn, at_ms, absent: is_routed.then_some(*node), is_routed };
+        through.inflight.insert(eid, sent, frame_bytes + shared.len());
+        through.patience.sent(at_ms);
+        through.conduct.counts.envelopes_out += 1;
+        through.conduct.counts.bytes_out += shared.len() as u64;
+        let Some(peer) = self.peers.get_mut(node) else { return };
         if lsn > peer.sent {
             peer.sent = lsn;
             self.batch.peer_rows.insert(*node);
         }
+        if is_routed && let PeerFrame::Deliver(head) = frame {
+            let own = self.batch.to_seal.entry(*node).or_default();
+            own.push(Unsealed { link, lsn, eid, head, shared });
+            return;
+        }
         self.effects.push_back(Effect::ToPeer { link, frame, body: shared });
     }
 
+    /// Sends own envelopes to a next hop: their targets sealed to the destination, and with the proof
+    /// that they are ours, under one signature.
+    fn send_sealed(&mut self, node: &NodeId, txn: &dyn Txn) -> Result<(), StoreError> {
+        let Some(unsealed) = self.batch.to_seal.remove(node) else { return Ok(()) };
+        let mut rows = Vec::with_capacity(unsealed.len());
+        for own in unsealed {
+            if let Some(out) = schema::get::<OutRow>(txn, OUT, own.eid.as_bytes())? {
+                rows.push((own, out));
+            }
+        }
+        let (way, now_ms) = (self.way_of(node), self.now_ms);
+        for chunk in rows.chunks(limits::STATEMENTS_PER_BATCH_MAX) {
+            let accepted = chunk.iter().map(|(own, out)| (own.eid, out.accepted_ms));
+            for ((own, out), origin) in chunk.iter().zip(self.prove_origin(accepted)) {
+                let copies = out.copies.iter().map(|copy| copy.copy).collect();
+                let head = own.head.clone();
+                let sealed = self.seal(head, &own.eid, copies, origin, limits::HOPS_MAX);
+                if let Some(forward) = sealed {
+                    let (link, body) = (own.link, own.shared.clone());
+                    let frame = PeerFrame::Forward(forward);
+                    self.effects.push_back(Effect::ToPeer { link, frame, body });
+                    continue;
+                }
+                // Nobody has told us its key yet: the hop is asked for it, a little later.
+                if let Some(through) = self.peers.get_mut(&way) {
+                    through.inflight.remove(&own.eid);
+                }
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.audits.handed(own.lsn, now_ms);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn send_again(&mut self, node: &NodeId, txn: &mut dyn Txn) -> Result<(), StoreError> {
-        let now_ms = self.now_ms;
+        let (now_ms, room) = (self.now_ms, self.room_for(node));
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
         if peer.paused_until_ms <= now_ms {
             peer.paused_until_ms = 0;
         }
-        let (number, room) = (peer.number, peer.room());
+        let number = peer.number;
         let due: Vec<u64> = peer
             .resend
             .iter()
@@ -259,51 +402,88 @@ impl Core {
         answers: Vec<Answer>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let now_ms = self.now_ms;
         for answer in answers {
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-            let Some(Sent { lsn, absent, .. }) = peer.inflight.remove(&answer.eid) else {
+            let Some(sent) = peer.inflight.remove(&answer.eid) else {
                 continue;
             };
             peer.retry.answered();
-            if let Some(absent) = absent {
-                self.on_forwarded(node, &absent, lsn, answer.refusal.as_ref());
+            let Some(owner) = sent.owner(node) else {
+                if let Some(absent) = sent.absent {
+                    self.on_forwarded(node, &absent, sent.lsn, answer.refusal.as_ref());
+                }
                 continue;
-            }
+            };
             let code = answer.refusal.as_ref().map(|refusal| refusal.code);
             if code == Some(RefusalCode::StaleKey) && self.drop_stale(&answer.eid, txn)? {
                 continue;
             }
-            let is_dead = self.note_answer(node, lsn, &answer.eid, code, txn)?;
-            let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-            match answer.refusal {
-                Some(_) if is_dead => {}
-                Some(refusal) if refusal.code.may_retry() => {
-                    let after_ms = refusal.after_ms.unwrap_or(RESEND_AFTER_MS).max(1);
-                    if peer.resend.len() < RESEND_MAX {
-                        peer.resend.insert(lsn, now_ms + after_ms);
-                    } else {
-                        peer.cursor = peer.cursor.min(lsn);
-                        peer.paused_until_ms = now_ms + after_ms;
-                    }
-                }
-                // A final refusal on a hop proves nothing: the audits ask again, ever more rarely,
-                // until the destination's signature or the end of the envelope's life.
-                refusal @ (Some(_) | None) => {
-                    peer.owed.remove(&lsn);
-                    peer.audits.handed(lsn, now_ms);
-                    if refusal.is_none() {
-                        self.step(Step::of(Stage::HandedOver, answer.eid, Some(*node)));
-                    }
-                }
+            if let Some(code) = code
+                && self.give_back(&owner, &answer.eid, code, txn)?
+            {
+                continue;
             }
+            self.on_answer(&owner, &sent, &answer, txn)?;
             if self.is_sabotaged(Sabotage::DropCopyOnHopAck) {
                 self.drop_out(&answer.eid, txn)?;
-            } else if !answer.lists.is_empty()
-                && let Some(row) = schema::get::<OutRow>(txn, OUT, answer.eid.as_bytes())?
-                && let Some(account) = row.account
-            {
-                self.tell_newer_lists(&account, answer.lists, txn)?;
+            } else {
+                self.pass_lists(&answer.eid, answer.lists, txn)?;
+            }
+        }
+        self.batch.peers.insert(*node);
+        if self.routes.is_hop(node) {
+            // Its window has room again, for all who share it.
+            let behind = self.sent_through(node).into_iter();
+            let waits = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.queued > 0);
+            let waiting: Vec<NodeId> = behind.filter(waits).collect();
+            self.batch.peers.extend(waiting);
+        }
+        Ok(())
+    }
+
+    /// What the way of a node answers about an envelope in that node's outbox.
+    fn on_answer(
+        &mut self,
+        node: &NodeId,
+        sent: &Sent,
+        answer: &Answer,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let (now_ms, lsn) = (self.now_ms, sent.lsn);
+        let refusal = answer.refusal.as_ref().map(|refusal| Refused {
+            code: refusal.code,
+            after_ms: refusal.after_ms.unwrap_or(RESEND_AFTER_MS).max(1),
+            is_for_now: refusal.code.may_retry(),
+        });
+        // A next hop that does not pass on for us may be told to by its administrator.
+        let may_change = sent.is_routed && refusal.is_some_and(|r| r.code == RefusalCode::Refused);
+        let refusal = if may_change {
+            let (code, after_ms) = (RefusalCode::Refused, ROUTE_AFTER_MS);
+            Some(Refused { code, after_ms, is_for_now: true })
+        } else {
+            refusal
+        };
+        let is_dead = self.note_answer(node, lsn, &answer.eid, refusal.as_ref(), txn)?;
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        peer.refusal = refusal.as_ref().map(|refusal| refusal.code);
+        match refusal {
+            Some(_) if is_dead => {}
+            Some(Refused { after_ms, is_for_now: true, .. }) => {
+                if peer.resend.len() < RESEND_MAX {
+                    peer.resend.insert(lsn, now_ms + after_ms);
+                } else {
+                    peer.cursor = peer.cursor.min(lsn);
+                    peer.paused_until_ms = now_ms + after_ms;
+                }
+            }
+            // A final refusal on a hop proves nothing: the audits ask again, ever more rarely,
+            // until the destination's signature or the end of the envelope's life.
+            refusal @ (Some(_) | None) => {
+                peer.owed.remove(&lsn);
+                peer.audits.handed(lsn, now_ms);
+                if refusal.is_none() {
+                    self.step(Step::of(Stage::HandedOver, answer.eid, Some(*node)));
+                }
             }
         }
         self.batch.peers.insert(*node);
@@ -339,6 +519,14 @@ impl Core {
         let is_held = row.account.is_none();
         let held: Option<OutboxRow> = if is_held { schema::get(txn, OUTBOX, &key)? } else { None };
         txn.delete(OUTBOX, &key)?;
+        if let Some(held) = &held
+            && let Some(by) = self.numbers.get(&row.agreed).copied()
+            && let Some(peer) = self.peers.get_mut(&by)
+        {
+            peer.passing = peer.passing.saturating_sub(1);
+            peer.passing_bytes = peer.passing_bytes.saturating_sub(held.bytes());
+            self.batch.peer_rows.insert(by);
+        }
         if let Some(node) = self.numbers.get(&row.peer).copied()
             && let Some(peer) = self.peers.get_mut(&node)
         {
@@ -350,9 +538,12 @@ impl Core {
                 peer.held = peer.held.saturating_sub(1);
                 peer.held_bytes = peer.held_bytes.saturating_sub(held.bytes());
             }
-            peer.inflight.remove(eid);
             self.batch.peer_rows.insert(node);
             self.batch.peers.insert(node);
+            let way = self.way_of(&node);
+            if let Some(through) = self.peers.get_mut(&way) {
+                through.inflight.remove(eid);
+            }
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ mod tests {
         fn is_sent(&mut self, name: u8, at_ms: u64) {
             self.inflight.insert(
                 Eid([name; 24]),
-                Sent { lsn: name.into(), at_ms, absent: None },
+                Sent { lsn: name.into(), at_ms, absent: None, is_routed: false },
                 1,
             );
             self.patience.sent(at_ms);

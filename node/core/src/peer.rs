@@ -53,8 +53,21 @@ pub(crate) struct Sent {
     /// Its place in the outbox.
     pub(crate) lsn: u64,
     pub(crate) at_ms: u64,
-    /// The node in whose outbox that is, when it was sent to a custodian.
+    /// The node in whose outbox that is, when it was sent to another one.
     pub(crate) absent: Option<NodeId>,
+    /// It was sent to that node's next hop; else to its custodian.
+    pub(crate) is_routed: bool,
+}
+
+impl Sent {
+    /// The node to whose queue it belongs, when it was sent on the link of `way`; what was handed to
+    /// a custodian belongs to none.
+    pub(crate) fn owner(&self, way: &NodeId) -> Option<NodeId> {
+        match self.absent {
+            None => Some(*way),
+            Some(absent) => self.is_routed.then_some(absent),
+        }
+    }
 }
 
 /// Another node: what its row says, and what may be forgotten.
@@ -76,6 +89,9 @@ pub(crate) struct Peer {
     /// Rows of the outbox that other nodes handed over, and their bytes.
     pub(crate) held: u64,
     pub(crate) held_bytes: u64,
+    /// Rows that are passed on by the agreement with it, and their bytes.
+    pub(crate) passing: u64,
+    pub(crate) passing_bytes: u64,
     /// One above the highest row that was sent, or was not worth sending any more.
     pub(crate) passed: u64,
     /// Rows below that which the peer does not hold, as far as is known: not answered, refused for
@@ -110,6 +126,10 @@ pub(crate) struct Peer {
     pub(crate) patience: Patience,
     pub(crate) audits: Audits,
     pub(crate) dead: DeadLetters,
+    /// Why its way refused the last envelope; absent once it has taken one.
+    pub(crate) refusal: Option<RefusalCode>,
+    /// As a next hop: the node behind it whose turn was last.
+    pub(crate) turn: Option<NodeId>,
     /// One-time pre-keys of own users that it has had.
     pub(crate) one_time: OneTimeAllowance,
     /// Users of others that it has asked for.
@@ -138,6 +158,9 @@ impl Peer {
             held: self.held,
             held_bytes: self.held_bytes,
             users: self.users,
+            passing: self.passing,
+            passing_bytes: self.passing_bytes,
+            delegation: self.delegation.as_ref().map(|(signed, _)| signed.clone()),
         }
     }
 
@@ -145,16 +168,21 @@ impl Peer {
         self.queued > 0 || self.statements > 0
     }
 
-    /// Forgets what belongs to a link that is gone. What was sent and not answered is sent again.
+    /// Forgets what belongs to a link that is gone; each outbox that was sent on it is rewound.
     fn unlink(&mut self) {
         self.link = None;
-        self.fall_behind();
-        self.cursor = self.oldest_unanswered().map_or(self.cursor, |lsn| lsn.min(self.cursor));
         self.inflight.clear();
-        self.resend.clear();
         self.statements_cursor = 0;
         self.statements_inflight.clear();
         self.patience.unlink();
+    }
+
+    /// The link on which the outbox was sent is gone. What was sent and not answered is sent again.
+    pub(crate) fn rewind(&mut self, unanswered: &[u64]) {
+        self.fall_behind();
+        let oldest = self.oldest_unanswered(unanswered);
+        self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
+        self.resend.clear();
         self.audits.unlink();
     }
 }
@@ -172,6 +200,10 @@ impl Core {
                 .as_deref()
                 .and_then(|bytes| tidings_protocol::codec::decode::<Descriptor>(bytes).ok())
                 .and_then(|descriptor| descriptor.check_undated().ok().map(|c| (descriptor, c)));
+            let delegation = row.delegation.and_then(|signed| {
+                let opened = signed.open(&node.root_key()).ok()?;
+                Some((signed, opened))
+            });
             let peer = Peer {
                 number: row.number,
                 descriptor,
@@ -187,6 +219,9 @@ impl Core {
                 held: row.held,
                 held_bytes: row.held_bytes,
                 users: row.users,
+                passing: row.passing,
+                passing_bytes: row.passing_bytes,
+                delegation,
                 cursor: row.sent + 1,
                 ..Peer::default()
             };
@@ -197,8 +232,10 @@ impl Core {
         let pinned = self.settings.pinned.iter().map(|(node, _)| *node);
         let custody = self.settings.custody.iter().map(|terms| terms.node);
         let custody = custody.chain(self.granted.keys().copied());
+        let passing = self.settings.gateway_for.iter().map(|terms| terms.node);
+        let hops = self.routes.hops().copied().chain(passing);
         let named: Vec<NodeId> =
-            pinned.chain(custody).chain(self.custodians.iter().copied()).collect();
+            pinned.chain(custody).chain(self.custodians.iter().copied()).chain(hops).collect();
         for node in named {
             if node != self.node {
                 self.peer_number(&node, txn)?;
@@ -283,11 +320,19 @@ impl Core {
         let Some(Link { node, transport, is_mutual, .. }) = self.links.remove(&link) else {
             return;
         };
+        self.asked_on.forget(link);
         let Some(node) = node else { return self.on_ungreeted_closed(&transport) };
         let now_ms = self.now_ms;
-        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.link == Some(link)) else {
+        if self.peers.get(&node).is_none_or(|peer| peer.link != Some(link)) {
             return;
-        };
+        }
+        for behind in self.sent_through(&node) {
+            let unanswered = self.unanswered_of(&behind);
+            if let Some(peer) = self.peers.get_mut(&behind) {
+                peer.rewind(&unanswered);
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.unlink();
         self.restart_offers(&node);
         self.batch.peers.insert(node);
@@ -301,7 +346,7 @@ impl Core {
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.retry.unanswered(now_ms, chance);
             }
-            self.fetches.hurry(&node, now_ms);
+            self.hurry_fetches(&node);
         }
     }
 
@@ -386,6 +431,7 @@ impl Core {
             (Some(node), PeerInput::FetchUser(fetch)) => {
                 self.on_fetch_user(link, &node, &fetch, txn)
             }
+            (Some(node), PeerInput::User(user)) if self.hand_back(&node, &user) => Ok(()),
             (Some(node), PeerInput::User(user)) => self.on_user(&node, *user, txn),
             (Some(node), PeerInput::KeepAlive { mark }) => {
                 self.note_peer_mark(&node, mark);
@@ -397,13 +443,17 @@ impl Core {
             }
             (Some(node), PeerInput::Wanted { destination, refusal, eids, delegation }) => {
                 self.hear_delegation(&destination, delegation);
+                if self.routes.next_hop(&destination) == Some(node) {
+                    return self.on_hop_wants(&destination, refusal.as_ref(), &eids, txn);
+                }
                 self.on_wanted(&node, &destination, refusal.as_ref(), &eids);
                 Ok(())
             }
             (Some(node), PeerInput::Forward(passing)) => {
                 self.on_forward(link, &node, &passing, txn)
             }
-            (Some(node), PeerInput::FetchFor(fetch)) => self.on_fetch_for(link, &node, &fetch, txn),
+            (Some(node), PeerInput::FetchFor(fetch)) => self.on_fetch_for(link, &node, fetch, txn),
+            (Some(_), PeerInput::NewerLists(lists)) => self.on_newer_lists(link, lists, txn),
             (Some(node), PeerInput::Directory(page)) => self.on_directory(link, &node, &page, txn),
             (Some(node), PeerInput::DirectoryWanted(wanted)) => {
                 self.on_directory_wanted(link, &node, &wanted, txn)
@@ -464,6 +514,7 @@ impl Core {
             }
         }
         let now_ms = self.now_ms;
+        let through = self.sent_through(&node);
         let older = self.peers.get(&node).and_then(|peer| peer.link);
         if let Some(older) = older.filter(|older| *older != link) {
             self.refuse_peer(older, RefusalCode::Busy);
@@ -478,9 +529,14 @@ impl Core {
             peer.mark = Some(checked.hello.mine);
             peer.seen_ms = now_ms;
             peer.link = Some(link);
-            peer.paused_until_ms = 0;
             peer.retry.greeted();
-            peer.audits.linked(now_ms, is_new_store, peer.sent);
+            for behind in through {
+                if let Some(peer) = self.peers.get_mut(&behind) {
+                    peer.paused_until_ms = 0;
+                    peer.audits.linked(now_ms, is_new_store, peer.sent);
+                    self.batch.peers.insert(behind);
+                }
+            }
             if is_new_store {
                 self.observe(Observed::OtherRolledBack);
             }
@@ -568,18 +624,21 @@ impl Core {
     /// When the peers next need a tick.
     pub(crate) fn peers_deadline(&self) -> Option<u64> {
         let links = self.links.values().map(Link::deadline);
+        let queues = self.peers.iter().filter_map(|(node, peer)| self.queue_deadline(node, peer));
         let peers = self.peers.iter().filter_map(|(node, peer)| match peer.link {
-            Some(_) if !self.may_send(node) => peer.patience.deadline(),
-            Some(_) => [peer.resend_deadline(), peer.audits.deadline(), peer.patience.deadline()]
-                .into_iter()
-                .flatten()
-                .min(),
+            Some(_) => peer.patience.deadline(),
             None if self.draining || self.own.current().is_none() => None,
             None if self.wants(node) => Some(peer.retry.next_ms.unwrap_or(self.now_ms)),
             None if peer.conduct.until_ms > self.now_ms => Some(peer.conduct.until_ms),
             None => peer.retry.dialing_until_ms,
         });
-        links.chain(peers).min()
+        links.chain(queues).chain(peers).min()
+    }
+
+    /// When something of the outbox of a peer is due, while its way is open.
+    pub(crate) fn queue_deadline(&self, node: &NodeId, peer: &Peer) -> Option<u64> {
+        self.way_link(node).filter(|_| self.may_send(node))?;
+        self.resend_deadline(node, peer).into_iter().chain(peer.audits.deadline()).min()
     }
 }
 

@@ -489,7 +489,7 @@ impl Core {
             if let Some(peer) = self.peers.get_mut(node) {
                 peer.retry.dialing_until_ms = None;
             }
-            self.fetches.hurry(node, self.now_ms);
+            self.hurry_fetches(node);
         }
         // It may be the custodian of some, and as such be used, or not any more.
         self.restart_offers(node);

@@ -84,6 +84,9 @@ pub const NAMES: Table = Table::new("names");
 pub const EXPIRY: Table = Table::new("expiry");
 /// lsn → [`DeadRow`]: what failed, without its content.
 pub const DEAD: Table = Table::new("dead");
+/// node id, or zeros for everybody who has none → [`RouteRow`]: next hops that administrators have set
+/// on the running node.
+pub const ROUTES: Table = Table::new("routes");
 /// peer ‖ lsn → [`DeadLetterRow`]: rows of [`OUTBOX`] that are not sent in their turn any more.
 pub const DEAD_LETTERS: Table = Table::new("dead_letters");
 
@@ -124,6 +127,7 @@ pub static SCHEMA: Schema = Schema {
         DEAD_LETTERS,
         POLICY,
         ADMIN_LOG,
+        ROUTES,
     ],
     migrations: &[],
 };
@@ -261,6 +265,12 @@ row! {
         held_bytes: u64,
         /// Its users whose lists are kept here, as its custodian's.
         users: u64,
+        /// Rows of the outbox that are passed on by the agreement with it, whomever they are for.
+        passing: u64,
+        /// Their bytes.
+        passing_bytes: u64,
+        /// A newer delegation than the descriptor's, told by another node.
+        delegation: Option<Signed<Delegation>>,
     }
 }
 row! {
@@ -311,6 +321,9 @@ row! {
         lsn: u64,
         /// The node that handed it over; 0 for an own device.
         hop: u32,
+        /// The node by the agreement with which it is passed on; 0 for an own device's, and for what is
+        /// held for a node that is away.
+        agreed: u32,
         /// Whose it is, when it came from an own device: statements go to all devices of the account.
         account: Option<AccountId>,
         /// When it was accepted, in Unix ms.
@@ -466,6 +479,13 @@ row! {
     }
 }
 
+row! {
+    /// A route.
+    pub struct RouteRow {
+        /// The next hop; absent for a node that is dialled itself.
+        via: Option<NodeId>,
+    }
+}
 row! {
     /// An envelope that its peer refuses again and again, or over which links break.
     pub struct DeadLetterRow {

@@ -8,7 +8,7 @@ use tidings_protocol::{
     signed::Signed,
 };
 
-use crate::{policy::Federation, rates::Limits};
+use crate::{policy::Federation, rates::Limits, routes::RouteTo};
 
 /// What the core is told at its start.
 #[derive(Clone, Debug)]
@@ -27,6 +27,10 @@ pub struct Settings {
     pub pinned: Vec<(NodeId, Vec<Transport>)>,
     /// For whom this node is a custodian.
     pub custody: Vec<CustodyTerms>,
+    /// Next hops: to which node, or to everybody else, through which.
+    pub routes: Vec<(RouteTo, NodeId)>,
+    /// For whom this node passes on: what they send, and what is for them.
+    pub gateway_for: Vec<CustodyTerms>,
     /// Copies that may wait for one device: over it, senders are told to come back.
     pub device_rows_max: u64,
     /// Envelopes that may wait for one peer.
@@ -57,6 +61,8 @@ impl Settings {
             limits: Limits::default(),
             pinned: Vec::new(),
             custody: Vec::new(),
+            routes: Vec::new(),
+            gateway_for: Vec::new(),
             device_rows_max: 100_000,
             peer_rows_max: 5_000_000,
             disk_percent_max: 95,
@@ -67,7 +73,7 @@ impl Settings {
     }
 }
 
-/// What this node is ready to hold for another one that is away.
+/// What this node is ready to hold for another one: while that is away, or on the way from or to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CustodyTerms {
     /// The other node.
@@ -129,4 +135,8 @@ pub enum Sabotage {
     TakeAnyTargets,
     /// Administrators are told who has an account.
     NameAccounts,
+    /// A gateway takes back what it has passed on.
+    ForwardBack,
+    /// A gateway passes on what may be passed on no more.
+    NoHopLimit,
 }

@@ -61,6 +61,10 @@ impl Core {
             // Final already: said once more after a lost answer.
             return Ok(());
         };
+        if row.account.is_none() && statement.claim == Claim::Custody {
+            // A next hop says that it has what we pass on: we say that we have it, and that is enough.
+            return Ok(());
+        }
         let may_claim = match row.account {
             Some(_) => self.may_claim(node, root, statement, &row),
             None => self.may_claim_of_held(node, root, statement, &row),
@@ -161,16 +165,16 @@ impl Core {
             }
             Claim::AtDest | Claim::Failed | Claim::Closed => self.is_signed_by(destination, root),
             Claim::Custody => {
-                row.account.is_some()
-                    && self.custodians_of(destination).contains(node)
-                    && self.is_signed_by(node, root)
+                let may_hold = self.custodians_of(destination).contains(node)
+                    || self.routes.next_hop(destination) == Some(*node);
+                row.account.is_some() && may_hold && self.is_signed_by(node, root)
             }
             Claim::Accepted | Claim::Read => false,
         }
     }
 
     /// The same for what we hold for another node, whose devices we do not know: what a device says
-    /// counts when that node itself brings it. The origin checks it again.
+    /// counts when that node itself brings it, or our next hop to it. The origin checks it again.
     fn may_claim_of_held(
         &self,
         node: &NodeId,
@@ -181,7 +185,7 @@ impl Core {
         let Some(destination) = self.numbers.get(&row.peer) else { return false };
         match statement.claim {
             Claim::Delivered | Claim::Undecryptable => {
-                node == destination
+                (node == destination || self.way_of(destination) == *node)
                     && row.copies.iter().any(|copy| Some(copy.copy) == statement.copy)
             }
             Claim::AtDest | Claim::Failed | Claim::Closed => self.is_signed_by(destination, root),

@@ -187,6 +187,7 @@ impl Core {
             peer,
             lsn,
             hop: 0,
+            agreed: 0,
             account: Some(account),
             accepted_ms: self.now_ms,
             expires_ms: header.expires_ms,

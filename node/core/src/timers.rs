@@ -37,6 +37,7 @@ impl Core {
     pub(crate) fn on_tick(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
         self.tick_descriptor(txn)?;
         self.tick_fetches(txn)?;
+        self.tick_asked_on();
         self.tick_peers(txn);
         self.tick_handings();
         self.tick_pushes();
@@ -46,13 +47,8 @@ impl Core {
             .peers
             .iter()
             .filter(|(node, peer)| {
-                peer.link.is_some()
-                    && self.may_send(node)
-                    && peer
-                        .resend_deadline()
-                        .into_iter()
-                        .chain(peer.audits.deadline())
-                        .any(|deadline| deadline <= self.now_ms)
+                self.may_send(node)
+                    && self.queue_deadline(node, peer).is_some_and(|due_ms| due_ms <= self.now_ms)
             })
             .map(|(node, _)| *node)
             .collect();
@@ -69,6 +65,7 @@ impl Core {
             Some(self.timers.sweep_ms),
             self.own.deadline(),
             self.fetches.deadline(),
+            self.asked_on.deadline(),
             self.peers_deadline(),
             self.handings_deadline(),
             self.pushes_deadline(),

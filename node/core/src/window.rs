@@ -50,6 +50,12 @@ impl<K: Ord, V> Window<K, V> {
         self.weight
     }
 
+    /// Forgets all items but these.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&V) -> bool) {
+        self.items.retain(|_, (value, _)| is_kept(value));
+        self.weight = self.items.values().map(|(_, weight)| weight).sum();
+    }
+
     pub(crate) fn clear(&mut self) {
         self.items.clear();
         self.weight = 0;

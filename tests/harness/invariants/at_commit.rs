@@ -87,7 +87,7 @@ impl BatchFacts {
                 Event::Peer { input: PeerInput::Took { answers, .. }, .. } => {
                     let is_stale = |answer: &&Answer| {
                         let code = answer.refusal.as_ref().map(|refusal| refusal.code);
-                        code == Some(RefusalCode::StaleKey)
+                        code.is_some_and(is_given_back)
                     };
                     facts.stale.extend(answers.iter().filter(is_stale).map(|answer| answer.eid));
                 }
@@ -454,6 +454,12 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Why a node that holds an envelope for another one lets it go: its origin has it, and hands it over
+/// again.
+const fn is_given_back(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::StaleKey | RefusalCode::Loop | RefusalCode::HopLimit)
 }
 
 fn apply(ghost: &mut NodeGhost, change: &Change) -> Result<(), StoreError> {

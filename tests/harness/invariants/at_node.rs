@@ -76,10 +76,17 @@ impl World {
                     if table == SEEN || !self.is_over(&answer.eid) {
                         self.i1_taken_is_durable(node, &answer.eid, &[table])?;
                     }
+                    if table == OUT && !self.is_over(&answer.eid) {
+                        self.i37_no_circle(node, link, &answer.eid)?;
+                    }
                 }
                 Ok(())
             }
-            PeerFrame::Deliver(_) | PeerFrame::Forward(_) => self.i20_windows_to_peers(node, link),
+            PeerFrame::Forward(forward) => {
+                self.i37_hops_shrink(node, forward)?;
+                self.i20_windows_to_peers(node, link)
+            }
+            PeerFrame::Deliver(_) => self.i20_windows_to_peers(node, link),
             PeerFrame::Statements(statements) => {
                 self.i1_custody_is_durable(node, &statements.proofs)
             }
@@ -104,6 +111,7 @@ impl World {
             | PeerFrame::Directory(_)
             | PeerFrame::DirectoryWanted(_)
             | PeerFrame::DirectoryEntry(_)
+            | PeerFrame::NewerLists(_)
             | PeerFrame::KeepAlive(_)
             | PeerFrame::Announce(_)
             | PeerFrame::Farewell(_) => Ok(()),

@@ -35,7 +35,8 @@ impl World {
     }
 
     /// Whether a copy in a row of `OUT` has ended, by who may end it. A custodian does not know for whom
-    /// a copy is, and believes the node that it is for: one that lies ends what is its own.
+    /// a copy is, and believes the node that it is for, or the next one on the way: one that lies ends
+    /// what it was handed, and its origin hands it over again.
     pub(super) fn is_copy_over(&self, eid: &Eid, row: &OutRow, copy: &OutCopy) -> bool {
         if row.account.is_some() {
             return self.oracle.is_ended(eid, &copy.copy, copy.device);
@@ -44,7 +45,11 @@ impl World {
         let of = sent.copies.iter().find(|(known, _)| *known == copy.copy).and_then(|(_, of)| *of);
         let mut nodes = self.nodes.iter();
         self.oracle.is_ended(eid, &copy.copy, of)
-            || nodes.any(|node| node.id == sent.destination && node.lies)
+            || nodes.any(|node| node.lies && (self.is_routed() || node.id == sent.destination))
+    }
+
+    fn is_routed(&self) -> bool {
+        self.options.topology != crate::topology::Topology::Whole
     }
 
     /// Whether a custodian may let its copy go: the destination has signed that it has the envelope, or

@@ -3,7 +3,7 @@
 //! `at_node.rs` when a frame leaves a node; `at_device.rs` when effects leave a device; `at_end.rs`
 //! in the healed world. Rules that are about one kind of fault have files of their own: `restores.rs`
 //! (I26), `fair.rs` (I21), `clocks.rs` (I30), `commits.rs` (I31), `secrets.rs` (I34), `custody.rs` (I1, I5 and I36 where
-//! custodians are).
+//! custodians are). `routes.rs` has a rule of our own, I37: nothing goes in a circle, or too far.
 //!
 //! Not checked, since it does not exist yet: I15 (fences), I28 (groups), I29 (deletion of accounts),
 //! I32 (wake-ups).
@@ -17,4 +17,5 @@ pub mod commits;
 pub mod custody;
 pub mod fair;
 pub mod restores;
+mod routes;
 pub mod secrets;

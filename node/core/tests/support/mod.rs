@@ -25,12 +25,12 @@ use tidings_protocol::{
     envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
     frame::Frame,
     hello::{Challenge, ClientHello, Mark, Welcome, client_transcript},
-    id::{BootId, DeviceId, NodeId, Nonce, SubmitId, timed_id},
+    id::{BootId, CopyId, DeviceId, Eid, NodeId, Nonce, SubmitId, timed_id},
     key::{Purpose, SecretKey, Signature, X25519Key},
     limits,
     sealed::SealingSecret,
     signed::Signed,
-    statement::{Claim, Proof, Signer, Stance, Statement},
+    statement::{Claim, Proof, Reason, Signer, Stance, Statement},
 };
 use tidings_store::{Counters, MemDisk, MemStore, Opening, Store};
 
@@ -46,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) to_peer: VecDeque<Frame>,
     /// The same with the link, for tests with several.
     pub(crate) to_links: Vec<(LinkId, Frame)>,
+    /// The links of `to_peer`, in its order.
+    pub(crate) on_link: VecDeque<LinkId>,
     pub(crate) dials: Vec<NodeId>,
     pub(crate) lookups: Vec<NodeId>,
     pub(crate) closed: Vec<LinkId>,
@@ -136,7 +138,7 @@ impl Node {
             })
             .unwrap();
         let opener = Opener { node: id, secret: settings.sealing.clone() };
-        let (to_clients, to_peer) = (BTreeMap::new(), VecDeque::new());
+        let (to_clients, to_peer, on_link) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
         let (dials, lookups, closed, replies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (core, own_id_seen, published_serial) = (core.unwrap(), 0, 0);
         let mut node = Self {
@@ -151,6 +153,7 @@ impl Node {
             bars: Vec::new(),
             met: Vec::new(),
             taken: 0,
+            on_link,
             dials,
             lookups,
             closed,
@@ -183,6 +186,11 @@ impl Node {
                 }
                 Effect::ToPeer { link, frame, body } => {
                     let header = codec::encode(&frame).into();
+                    // Who takes frames without their links leaves these behind.
+                    if self.on_link.len() > self.to_peer.len() {
+                        self.on_link.clear();
+                    }
+                    self.on_link.push_back(link);
                     let frame = Frame { header, body };
                     self.to_links.push((link, frame.clone()));
                     self.to_peer.push_back(frame);
@@ -473,4 +481,14 @@ pub(crate) fn listed(key: &SecretKey) -> Device {
         added_ms: NOW_MS,
         label: String::new(),
     }
+}
+
+/// A statement about a whole envelope, or with `node` absent about a copy that is made up.
+pub(crate) fn claim(claim: Claim, eid: Eid, key: &SecretKey, node: Option<NodeId>) -> Proof {
+    let copy = claim.is_by_device().then_some(CopyId([4; 32]));
+    let reason = (claim == Claim::Failed).then_some(Reason::Policy);
+    let statement = Statement { claim, eid, copy, at_ms: NOW_MS, reason, until_ms: None };
+    let signer = Signer { key: key.public(), node, version: 1 };
+    let stance = Stance { signer, incarnation: 1, boot: BootId([1; 16]) };
+    Proof::sign(&[statement], &stance, &[7; 32], key).expect("one statement")
 }
