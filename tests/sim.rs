@@ -259,3 +259,13 @@ fn broken_take_any_origin_is_seen() {
 fn broken_keep_custody_is_seen() {
     check_broken("keep_custody", 100);
 }
+
+#[test]
+fn broken_take_any_targets_is_seen() {
+    check_broken_by("take_any_targets", 400, "I5");
+}
+
+#[test]
+fn broken_believe_any_listing_is_seen() {
+    check_broken_by("believe_any_listing", 400, "I24");
+}

@@ -29,6 +29,8 @@ enum Question {
         #[arg(long)]
         peer: Option<String>,
     },
+    /// What this node holds for others while they are away, and who holds for it.
+    Custody(crate::custody::Args),
     /// What peers refuse again and again.
     Dead(crate::dead::Args),
     Federation(admin_node::Federation),
@@ -53,6 +55,7 @@ pub(crate) struct Common {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (common, request) = match &args.question {
         Question::Peers(args) => return crate::peers::run(args),
+        Question::Custody(args) => return crate::custody::run(args),
         Question::Dead(args) => return crate::dead::run(args),
         Question::Federation(args) => return admin_node::federation(args),
         Question::Goodbye(args) => return admin_node::goodbye(args),

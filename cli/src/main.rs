@@ -12,6 +12,7 @@ mod bench;
 mod chat;
 mod completions;
 mod contacts;
+mod custody;
 mod dead;
 mod demo;
 mod device;

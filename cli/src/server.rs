@@ -118,6 +118,34 @@ impl Server {
         agreed.with_context(|| format!("{} has no custodian that consents", self.name))?
     }
 
+    /// Waits until this node keeps so many users of the first node that it holds for.
+    pub(crate) async fn until_users(&self, count: u64) -> anyhow::Result<()> {
+        let mut beat = tokio::time::interval(BEAT);
+        let kept = async {
+            loop {
+                beat.tick().await;
+                let custody = self.ask(&AdminRequest::Custody).await?;
+                let users = custody.pointer("/held_for/0/users_kept").and_then(Value::as_u64);
+                if users.is_some_and(|users| users >= count) {
+                    return Ok(());
+                }
+            }
+        };
+        let kept = tokio::time::timeout(START, kept).await;
+        kept.with_context(|| format!("{} does not keep {count} users", self.name))?
+    }
+
+    /// Copies the folder's files, but for the log. The node must be stopped.
+    pub(crate) fn copy_to(&self, to: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
+        copy_files(&self.folder, to)
+    }
+
+    /// Puts such a copy back.
+    pub(crate) fn put_back(&self, from: &Path) -> anyhow::Result<()> {
+        copy_files(from, &self.folder)
+    }
+
     /// Starts the process and waits until it says that it serves.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("looking for the path of this program")?;
@@ -202,4 +230,16 @@ impl Server {
             .and_then(InviteSecret::from_hex)
             .context("the node's answer is no invite")
     }
+}
+
+fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copying = || format!("copying {} to {}", from.display(), to.display());
+    for entry in std::fs::read_dir(from).with_context(copying)? {
+        let entry = entry.with_context(copying)?;
+        let is_file = entry.file_type().with_context(copying)?.is_file();
+        if is_file && entry.file_name() != "node.log" {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).with_context(copying)?;
+        }
+    }
+    Ok(())
 }

@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+pub use crate::admin_custody::Grant;
+use crate::admin_custody::custody;
 use crate::admin_peers::{self, PeerLimits, PeerWord, parse_node};
 use crate::chance::draw;
 use crate::clock;
@@ -120,6 +122,15 @@ pub enum AdminRequest {
     },
     /// Status, peers and counters of one moment.
     Top,
+    /// What is held for others, and what others hold for this node.
+    Custody,
+    /// Be ready to hold so much for a node.
+    Grant(Grant),
+    /// Hold nothing more for a node.
+    Revoke {
+        /// Its id.
+        node: String,
+    },
     /// The node at a glance.
     Status,
     /// All rows of the store in one consistent state: they follow the answer, see `snapshot.rs`.
@@ -431,6 +442,7 @@ impl Admin {
             Some(AdminReply::Dead(letters)) => {
                 Answer::Ok(letters.iter().map(dead_letter).collect())
             }
+            Some(AdminReply::Custody(status)) => Answer::Ok(custody(&status)),
             Some(AdminReply::Changed(count)) => Answer::Ok(json!({ "letters": count })),
             Some(AdminReply::Tried(count)) => Answer::Ok(json!({ "count": count })),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
@@ -487,6 +499,9 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
     Ok(match request {
         AdminRequest::Peers => AdminCommand::Peers,
         AdminRequest::Status => AdminCommand::Status,
+        AdminRequest::Custody => AdminCommand::Custody,
+        AdminRequest::Grant(grant) => AdminCommand::Grant(grant.terms()?),
+        AdminRequest::Revoke { node: of } => AdminCommand::Revoke { node: node(&of)? },
         AdminRequest::RetryAll => AdminCommand::RetryAll,
         AdminRequest::Queue { node: of } => {
             AdminCommand::Queue { node: of.as_ref().map(node).transpose()? }

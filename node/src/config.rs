@@ -263,22 +263,35 @@ fn custodians(written: &Written) -> Result<Vec<NodeId>, Wrong> {
     named.iter().map(node).collect()
 }
 
+/// Users whose lists are kept for a node where nothing else is said: some ten megabytes.
+const CUSTODY_USERS: u64 = 10_000;
+
 fn custody(written: &Written) -> Result<Vec<CustodyTerms>, Wrong> {
     written.custody.iter().flatten().map(custody_terms).collect()
 }
 
 fn custody_terms(text: &Spanned<String>) -> Result<CustodyTerms, Wrong> {
     const DAY_MS: u64 = 24 * 3600 * 1000;
-    let why = "write it like \"<node id> 100000 1024 14\": envelopes, MiB, and days of 1 to 30";
+    let why = "write it like \"<node id> 100000 1024 14\": envelopes, MiB, and days of 1 to 30; behind \
+               them, if you like, how many users' device lists are kept";
     let words: Vec<&str> = text.get_ref().split_whitespace().collect();
-    let [node, rows, mib, days] = words.as_slice() else { return Err(wrong(text, why)) };
+    let (node, rows, mib, days, users) = match words.as_slice() {
+        [node, rows, mib, days] => (node, rows, mib, days, None),
+        [node, rows, mib, days, users] => (node, rows, mib, days, Some(users)),
+        _ => return Err(wrong(text, why)),
+    };
     let node = NodeId::parse(node).map_err(|error| wrong(text, error.to_string()))?;
     let number = |word: &str, max: u64| {
         word.parse().ok().filter(|n| (1..=max).contains(n)).ok_or_else(|| wrong(text, why))
     };
     let days = number(days, MESSAGE_LIFE_MS_MAX / DAY_MS)?;
     let bytes = number(mib, 1 << 30)? << 20;
-    Ok(CustodyTerms { node, rows: number(rows, ROWS_MAX)?, bytes, life_ms: days * DAY_MS })
+    let users = match users {
+        Some(&"0") => 0,
+        Some(users) => number(users, ROWS_MAX)?,
+        None => CUSTODY_USERS,
+    };
+    Ok(CustodyTerms { node, rows: number(rows, ROWS_MAX)?, bytes, life_ms: days * DAY_MS, users })
 }
 
 fn peers(written: &Written) -> Result<PeersConfig, Wrong> {

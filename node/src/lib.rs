@@ -5,6 +5,7 @@
 //! one, [`admin_link::ask`] speaks to a running one, [`snapshot::open`] takes its
 //! store, [`examine`] looks at one that may not run.
 
+mod admin_custody;
 pub mod admin_link;
 pub mod admin_peers;
 mod alias;

@@ -10,14 +10,19 @@ use tidings_core::event::{LinkId, PeerInput};
 use tidings_protocol::{
     codec,
     custody::Origin,
+    device_list::{Device, DeviceList, list_hash},
+    directory::Listing,
     envelope::{Class, EnvelopeHead, Header, Recipient, Target, shared_hash},
     frame::Frame,
     hello::Mark,
-    id::{BootId, CopyId, Eid, Hash},
-    key::SecretKey,
+    id::{AccountId, BootId, CopyId, Eid, Hash},
+    key::{SecretKey, X25519Key},
     limits,
-    peer_frame::{Answer, Forward, PeerFrame, Statements, StatementsTook, Took, Wanted},
+    peer_frame::{
+        Answer, FetchFor, Forward, PeerFrame, Statements, StatementsTook, Took, User, Wanted,
+    },
     sealed::SealedTargets,
+    signed::Signed,
     statement::{Claim, Proof, Reason, Signer, Stance, Statement},
 };
 
@@ -42,6 +47,13 @@ impl World {
             if let (Some(copy), true) = (envelope.copies.first(), self.lie_chance.happens(250)) {
                 self.forge(node, link, (envelope.eid, *copy));
             }
+        }
+        if let PeerInput::FetchFor(fetch) = input
+            && self.lie_chance.happens(600)
+        {
+            let answer = self.made_up_user(node, fetch);
+            self.liar_sends(node, link, &answer);
+            return true;
         }
         if !self.lie_chance.happens(150) {
             return false;
@@ -126,6 +138,75 @@ impl World {
             }
             _ => false,
         }
+    }
+
+    /// A user of another node, with keys of nobody and the liar's own word for them.
+    fn made_up_user(&mut self, node: usize, fetch: &FetchFor) -> PeerFrame {
+        let [account, device] = [(); 2].map(|()| SecretKey::from_seed(&self.lie_chance.bytes()));
+        let device = Device {
+            key: device.public(),
+            identity: X25519Key(self.lie_chance.bytes()),
+            added_ms: self.now_ms(),
+            label: String::new(),
+        };
+        let list = DeviceList {
+            identity: account.public(),
+            node: fetch.node,
+            name: fetch.name.clone(),
+            version: 0,
+            previous: None,
+            devices: vec![device],
+            issued_ms: self.now_ms(),
+            signer: None,
+        };
+        let list = Signed::new(&list, &account);
+        let listing = Listing {
+            node: fetch.node,
+            name: fetch.name.clone(),
+            account: AccountId::of(&account.public()),
+            list_version: 0,
+            list_hash: list_hash(&list),
+            issued_ms: self.now_ms(),
+            expires_ms: u64::MAX,
+            serial: 1,
+        };
+        PeerFrame::User(User {
+            request: fetch.request,
+            refusal: None,
+            lists: vec![list],
+            bundles: Vec::new(),
+            listing: Some(Signed::new(&listing, &self.nodes[node].operational)),
+            delegation: None,
+        })
+    }
+
+    /// Swaps the targets of an envelope that it hands on for one of its own making: anybody can seal
+    /// something to the destination.
+    pub fn liar_swaps(&mut self, node: usize, frame: &PeerFrame) -> Option<PeerFrame> {
+        let PeerFrame::Forward(forward) = frame else { return None };
+        let is_own = forward.header.origin == self.nodes[node].id;
+        if !self.faults_on || !self.nodes[node].lies || is_own || !self.lie_chance.happens(300) {
+            return None;
+        }
+        let (ix, destination) = self
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(_, node)| node.id == forward.header.destination)?;
+        let to = self.devices.iter().find(|device| device.node == ix).and_then(SimDevice::id)?;
+        let target = Target {
+            to: Recipient::Device(to),
+            auth: None,
+            list_version: 0,
+            list_hash: Hash([0; 32]),
+            part: Bytes::from_static(b"swapped"),
+        };
+        let mut rng = ChaCha20Rng::from_seed(self.lie_chance.bytes());
+        let (header, key) = (&forward.header, destination.sealing.public());
+        let targets =
+            SealedTargets::seal(&[target], header, &forward.eid(), &key, &mut rng).ok()?;
+        self.trace.say(self.schedule.now_ms(), || "a liar swaps targets".to_owned());
+        Some(PeerFrame::Forward(Forward { targets, ..forward.clone() }))
     }
 
     /// Makes up an envelope in another node's name, for a device of the peer.

@@ -131,6 +131,15 @@ impl SimNode {
         Opener { node: self.id, secret: self.sealing.clone() }
     }
 
+    /// It has a new sealing key, by a new delegation of its root key.
+    pub fn renew_sealing(&mut self, clock_ms: u64) {
+        let Ok(delegation) = self.delegation.peek() else { return };
+        self.sealing = SealingSecret::from_bytes(&self.chance.bytes());
+        let serial = clock_ms.max(delegation.serial + 1);
+        let sealing = self.sealing.public();
+        self.delegation = Signed::new(&Delegation { serial, sealing, ..delegation }, &self.root);
+    }
+
     /// Its clock.
     #[must_use]
     pub fn clock_ms(&self, true_ms: u64) -> u64 {

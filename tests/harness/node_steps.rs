@@ -66,6 +66,11 @@ impl World {
             let after_ops = self.fault_chance.below(4);
             self.nodes[node].disk.fail_next(CommitFault::Crash { after_ops });
         }
+        let may_renew = self.options.rotate_sealing && self.faults_on;
+        if may_renew && self.nodes[node].boot > 0 && self.fault_chance.happens(300) {
+            let clock_ms = self.nodes[node].clock_ms(now_ms);
+            self.nodes[node].renew_sealing(clock_ms);
+        }
         let settings = self.node_settings(node);
         let rotate = self.options.rotate_transports;
         self.trace.note(now_ms, "node starts", node as u64, &[]);
@@ -274,6 +279,8 @@ impl World {
         body: Bytes,
     ) -> Result<(), Violation> {
         let lane = usize::from(frame.is_bulk());
+        let swapped = self.liar_swaps(node, frame);
+        let frame = swapped.as_ref().unwrap_or(frame);
         let encoded = Frame { header: codec::encode(frame).into(), body }.encode();
         let bytes = self.encoded(encoded)?;
         if self.liar_withholds(node, frame) || self.artful_delays(node, link, frame, &bytes) {
@@ -308,7 +315,10 @@ impl World {
     pub fn client_frame_arrives(&mut self, node: usize, link: u64, bytes: Bytes) {
         let conn = ConnId(link);
         let event = match Frame::decode(bytes).map(|frame| read_client_frame(&frame)) {
-            Ok(Read::Input(input)) => Event::Client { conn, input },
+            Ok(Read::Input(input)) => {
+                self.note_joined(&input);
+                Event::Client { conn, input }
+            }
             Ok(Read::Unknown) => return,
             Ok(Read::Broken(code)) => Event::ClientBroke { conn, code },
             Err(error) => Event::ClientBroke { conn, code: broken_code(&error) },

@@ -140,6 +140,8 @@ pub struct Options {
     pub node_absences: u64,
     /// At some time the first two nodes lose each other, and never meet again.
     pub severed: bool,
+    /// A node may have a new sealing key after a start.
+    pub rotate_sealing: bool,
 }
 
 /// Whose store is silently put back to an older image.
@@ -212,6 +214,7 @@ impl Options {
             hoarders: 0,
             node_absences: 0,
             severed: false,
+            rotate_sealing: false,
         };
         if matches!(seed % 16, 6 | 9 | 10 | 11) {
             options.add_custody(chance);
@@ -238,6 +241,7 @@ impl Options {
         let honest = if self.severed { 3 } else { 2 };
         self.hoarders = chance.index(self.nodes - honest + 1);
         self.custody_rows = if self.severed { 1_000 } else { *chance.pick(&[1_000, 1_000, 2]) };
+        self.rotate_sealing = chance.happens(300);
     }
 }
 
@@ -247,9 +251,10 @@ impl Options {
             return String::new();
         }
         let severed = if self.severed { ", the first two nodes lose each other" } else { "" };
+        let rotated = if self.rotate_sealing { ", sealing keys are replaced" } else { "" };
         let (rows, hoarders, absences) = (self.custody_rows, self.hoarders, self.node_absences);
         format!(
-            "; custodians of {rows}, {hoarders} that hold nothing, {absences} long absences{severed}"
+            "; custodians of {rows}, {hoarders} that hold nothing, {absences} long absences{severed}{rotated}"
         )
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidings_client::event::{MessageRef, Peer, ShownMessage, Status};
 use tidings_core::effect::Observed;
 use tidings_core::schema::{OutRow, SeenRow};
+use tidings_protocol::address::UserName;
 use tidings_protocol::id::{CopyId, DeviceId, Eid, MsgId, NodeId, SubmitId};
+use tidings_protocol::key::PublicKey;
 use tidings_protocol::statement::Claim;
 
 use crate::invariants::restores::Owed;
@@ -118,6 +120,8 @@ pub struct Oracle {
     pub restored_devices: BTreeSet<usize>,
     /// What was owed by stores that were put back.
     pub owed: Owed,
+    /// The account key of each person, since the account was asked for.
+    pub identities: BTreeMap<(NodeId, UserName), PublicKey>,
     /// Nodes as they are on disk.
     pub nodes: Vec<NodeGhost>,
     /// Envelopes that devices sent.

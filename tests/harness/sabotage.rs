@@ -47,6 +47,7 @@ impl Broken {
         ("keep_custody", Self::Core(Sabotage::KeepCustody)),
         ("hold_behind_refused", Self::Core(Sabotage::HoldBehindRefused)),
         ("name_accounts", Self::Core(Sabotage::NameAccounts)),
+        ("believe_any_listing", Self::Core(Sabotage::BelieveAnyListing)),
         ("take_any_targets", Self::Core(Sabotage::TakeAnyTargets)),
     ];
 

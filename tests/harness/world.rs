@@ -330,6 +330,7 @@ impl World {
                 rows: self.options.custody_rows,
                 bytes: u64::MAX,
                 life_ms: limits::MESSAGE_LIFE_MS_MAX,
+                users: 1_000,
             };
             settings.custody = others.map(terms).collect();
         }

@@ -112,3 +112,108 @@ async fn evidence_verifies(cluster: &mut Cluster, dir: &Path) {
     assert_eq!((way["ended"].as_str(), way["gaps"][0].as_str()), (steps.last().copied(), None));
     cluster.alice.come_back();
 }
+
+/// A row of what a node says about custody.
+async fn custody(at: &Server, side: &str, name: &str) -> Value {
+    at.ask("custody").await[side][0][name].clone()
+}
+
+#[test]
+fn a_stranger_writes_to_somebody_whose_node_is_away_through_its_custodian() {
+    test(async |dir| {
+        let mut cluster = gather(dir).await;
+        let Cluster { hub, globex, alice, bob, .. } = &mut cluster;
+        until("the hub to know bob", async || {
+            custody(hub, "held_for", "users_kept").await.as_u64() == Some(1)
+        })
+        .await;
+        bob.leave().await;
+        globex.kill().await;
+        // acme has never met globex, nor alice bob.
+        let texts = vec!["hello stranger".to_owned()];
+        alice.write(&bob.peer, &texts).await;
+        alice.until_reached(Status::Held, 1).await;
+        assert_eq!(alice.reached(Status::Delivered), 0, "nobody can have received it");
+        globex.start().await;
+        bob.come_back();
+        alice.until_reached(Status::Delivered, 1).await;
+        cluster.sent.extend(texts);
+        cluster.all_is_well().await;
+        cluster.end().await;
+    });
+}
+
+#[test]
+fn what_a_custodian_has_lost_is_found_out_and_sent_again() {
+    test(async |dir| {
+        let mut cluster = gather(dir).await;
+        cluster.send("hello", 1).await;
+        cluster.all_is_well().await;
+        let backup = dir.join("backup");
+        let Cluster { hub, acme, globex, alice, bob, .. } = &mut cluster;
+        until("the agreement to be known", async || peer(globex, hub, "consent_rows").await > 0)
+            .await;
+        globex.kill().await;
+        alice.write(&bob.peer, &["kept".to_owned()]).await;
+        alice.until_reached(Status::Held, 2).await;
+        hub.stop().await;
+        hub.back_up(&backup);
+        hub.start().await;
+        alice.write(&bob.peer, &["lost".to_owned()]).await;
+        alice.until_reached(Status::Held, 3).await;
+        acme.stop().await;
+        hub.stop().await;
+        hub.restore(&backup);
+        hub.start().await;
+        let trace = trace_of_last(alice, bob).await;
+        let way = &trace["devices"][0];
+        assert_eq!(way["holder_node"], hub.id.to_text().as_str(), "{trace}");
+        globex.start().await;
+        bob.until("what was kept", |seen| seen.shown.len() == 2).await;
+        acme.start().await;
+        bob.until("what was lost", |seen| seen.shown.len() == 3).await;
+        let missed = acme.metric("tidings_envelopes_total{what=\"audit_unknown\"}").await;
+        assert!(missed >= 1.0, "acme did not miss it");
+        cluster.sent.extend(["kept".to_owned(), "lost".to_owned()]);
+        cluster.all_is_well().await;
+        cluster.end().await;
+    });
+}
+
+/// What alice can prove of the message that she wrote last.
+async fn trace_of_last(alice: &mut Person, bob: &Person) -> Value {
+    let views = alice.conversation(&bob.peer).await;
+    let last = views.last().expect("a message").message.msg.to_string();
+    alice.leave().await;
+    let trace = binary::json(&["trace", &last, "--home", text(&alice.home), "--json"]).await;
+    alice.come_back();
+    trace
+}
+
+#[test]
+fn an_agreement_is_granted_and_taken_back_while_the_node_runs() {
+    test(async |dir| {
+        let mut cluster = gather(dir).await;
+        let Cluster { hub, globex, .. } = &mut cluster;
+        until("the agreement to be known", async || peer(globex, hub, "consent_rows").await > 0)
+            .await;
+        let id = globex.id.to_text();
+        let data = text(&hub.folder).to_owned();
+        let said = binary::run(&["admin", "custody", "revoke", "--data", &data, &id]).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        until("globex to hear it", async || peer(globex, hub, "consent_rows").await == 0).await;
+        let again = binary::run(&["admin", "custody", "revoke", "--data", &data, &id]).await;
+        assert!(again.code != Some(0) && again.err.contains("custody list"), "{again:?}");
+        // It outlives a start, though the configuration still says otherwise.
+        hub.stop().await;
+        hub.start().await;
+        assert_eq!(custody(hub, "held_for", "rows").await, 0);
+        let grant = ["admin", "custody", "grant", "--data", &data, "--rows", "7", &id, "--json"];
+        binary::json(&grant).await;
+        until("globex to hear it", async || peer(globex, hub, "consent_rows").await == 7).await;
+        assert_eq!(custody(globex, "held_by", "rows").await, 7);
+        let list = binary::run(&["admin", "custody", "list", "--data", &data]).await;
+        assert!(list.out.contains("HELD FOR") && list.out.contains("0 of 7"), "{list:?}");
+        cluster.end().await;
+    });
+}

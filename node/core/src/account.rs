@@ -185,6 +185,7 @@ impl Core {
         };
         schema::put(txn, ACCOUNTS, name.as_str().as_bytes(), &row)?;
         schema::put(txn, LISTS, &list_key(&account, list.list.version), signed)?;
+        self.note_changed(name);
         for device in &list.list.devices {
             let id = device.id();
             let known: Option<DeviceRow> = schema::get(txn, DEVICES, id.as_bytes())?;
@@ -241,6 +242,9 @@ impl Core {
             return Ok(());
         }
         schema::put(txn, BUNDLES, device.as_bytes(), &publish.upload.fallback)?;
+        if let Some(row) = schema::get::<DeviceRow>(txn, DEVICES, device.as_bytes())? {
+            self.note_changed(&row.name);
+        }
         let prefix = device.as_bytes();
         for (key, _) in txn.range(ONE_TIME, prefix, &prefix_end(prefix), usize::MAX)? {
             txn.delete(ONE_TIME, &key)?;

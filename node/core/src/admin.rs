@@ -1,6 +1,6 @@
 //! What an administrator asks, and the answers. Changes nothing but invites; what is said of other nodes
-//! is in `admin_peers.rs`, what is done about dead letters in `admin_dead.rs`. Each change is noted, see
-//! `admin_log.rs`.
+//! is in `admin_peers.rs`, what is done about dead letters in `admin_dead.rs`, about custody in
+//! `agreements.rs`. Each change is noted, see `admin_log.rs`.
 
 use tidings_protocol::id::NodeId;
 use tidings_store::{StoreError, Txn};
@@ -82,6 +82,9 @@ impl Core {
             AdminCommand::Dead { node } => AdminReply::Dead(self.dead_letters(node, txn)?),
             AdminCommand::Redrive(pick) => self.redrive(pick, txn)?,
             AdminCommand::DropDead(pick) => self.drop_dead(pick, txn)?,
+            AdminCommand::Custody => AdminReply::Custody(Box::new(self.custody_status(txn)?)),
+            AdminCommand::Grant(terms) => self.grant(terms, txn)?,
+            AdminCommand::Revoke { node } => self.revoke(node, txn)?,
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(txn)?)),
         })
     }

@@ -1,20 +1,23 @@
-//! How many one-time pre-keys of own users one peer may have: a bucket that refills with time, since
-//! whoever asks often enough would use them up for everybody. Pure; kept in memory only.
+//! How much one peer may ask for: one-time pre-keys of own users, which it would use up for everybody,
+//! and users of others, whose names it would try. A bucket that refills with time. Pure; kept in memory
+//! only.
 
-/// One-time pre-keys at once: five accounts with all their devices.
+/// At once: one-time pre-keys of five accounts with all their devices.
 const AT_ONCE_MAX: u64 = 60;
-/// Time in which one more is granted: first contacts of a large node, and 8,640 a day at most.
-const REFILL_MS: u64 = 10_000;
+/// One-time pre-keys, one more each ten seconds: first contacts of a large node, and 8,640 a day at most.
+pub(crate) type OneTimeAllowance = Allowance<10_000>;
+/// Questions for users of others, one more each second: they cost us little.
+pub(crate) type QuestionAllowance = Allowance<1_000>;
 
-/// What one peer has taken lately. Starts with nothing taken.
+/// What one peer has taken lately, and one more is granted each `REFILL_MS`. Starts with nothing taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Allowance {
+pub(crate) struct Allowance<const REFILL_MS: u64> {
     taken: u64,
     /// Refilled up to this time, in Unix ms.
     refilled_ms: u64,
 }
 
-impl Allowance {
+impl<const REFILL_MS: u64> Allowance<REFILL_MS> {
     /// How many may be handed out now.
     pub(crate) fn left(&mut self, now_ms: u64) -> u64 {
         // A clock that was set back must not stop the refill until it has caught up.
@@ -33,13 +36,15 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
-    use super::{AT_ONCE_MAX, Allowance, REFILL_MS};
+    use super::{AT_ONCE_MAX, OneTimeAllowance};
+
+    const REFILL_MS: u64 = 10_000;
 
     const NOW_MS: u64 = 1_790_000_000_000;
 
     #[test]
     fn it_is_used_up_and_refills_one_by_one() {
-        let mut allowance = Allowance::default();
+        let mut allowance = OneTimeAllowance::default();
         assert_eq!(allowance.left(NOW_MS), AT_ONCE_MAX);
         allowance.take(AT_ONCE_MAX);
         assert_eq!(allowance.left(NOW_MS), 0);
@@ -54,7 +59,7 @@ mod tests {
 
     #[test]
     fn no_clock_gives_more_than_the_bucket_holds_or_stops_it_for_good() {
-        let mut allowance = Allowance::default();
+        let mut allowance = OneTimeAllowance::default();
         assert_eq!(allowance.left(u64::MAX), AT_ONCE_MAX);
         allowance.take(u64::MAX);
         assert_eq!(allowance.left(0), 0);

@@ -34,20 +34,10 @@ impl Core {
     /// A link to a peer is up: if one half of an agreement with it stands, it is told ours.
     pub(crate) fn tell_consent(&self, node: &NodeId) -> Option<PeerFrame> {
         let is_named = self.custodians_of(node).contains(&self.node);
-        let terms = self.custody_terms(node);
-        if terms.is_none() && !is_named {
+        if self.custody_terms(node).is_none() && !is_named {
             return None;
         }
-        let consent = Consent {
-            custodian: self.node,
-            node: *node,
-            issued_ms: self.now_ms,
-            rows: terms.map_or(0, |terms| terms.rows),
-            bytes: terms.map_or(0, |terms| terms.bytes),
-            life_ms: terms.map_or(0, |terms| terms.life_ms),
-            users: 0,
-        };
-        Some(PeerFrame::Consent(Signed::new(&consent, &self.settings.operational)))
+        Some(self.consent_for(node))
     }
 
     /// A custodian of ours says what it is ready to hold.
@@ -72,12 +62,8 @@ impl Core {
         if !is_ours || consent.issued_ms < held_ms {
             return Ok(());
         }
+        self.start_push(node, if consent.rows == 0 { 0 } else { consent.users });
         schema::put(txn, CONSENTS, node.as_bytes(), signed)
-    }
-
-    /// What this node is ready to hold for another one.
-    fn custody_terms(&self, node: &NodeId) -> Option<CustodyTerms> {
-        self.settings.custody.iter().find(|terms| terms.node == *node).copied()
     }
 
     /// The terms of the agreement with an absent node, or why nothing is held for it.

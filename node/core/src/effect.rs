@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidings_protocol::{
     client_frame::NodeFrame,
+    custody::Consent,
     descriptor::{Descriptor, NodeState, Transport},
     id::{Hash, NodeId},
     peer_frame::PeerFrame,
@@ -16,6 +17,7 @@ use crate::{
     policy::{Federation, Standing},
     rates::Limits,
     schema::PolicyRow,
+    settings::CustodyTerms,
     space::Intake,
     step::Step,
 };
@@ -164,6 +166,8 @@ pub enum AdminReply {
     Changed(u64),
     /// How many peers are tried at once.
     Tried(u64),
+    /// Custody.
+    Custody(Box<CustodyStatus>),
     /// The node.
     Status(Box<NodeStatus>),
 }
@@ -281,6 +285,45 @@ pub struct DeadLetter {
     pub last_ms: u64,
     /// Why the last time; absent when the link broke.
     pub refusal: Option<RefusalCode>,
+}
+
+/// What is held for others, and what others hold for this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodyStatus {
+    /// For whom, or for whom something is left.
+    pub held_for: Vec<HeldFor>,
+    /// Those whom the delegation names, in its order.
+    pub held_by: Vec<HeldBy>,
+}
+
+/// What is held for another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldFor {
+    /// What this node is ready to hold; zeros when that was taken back.
+    pub terms: CustodyTerms,
+    /// When an administrator said so, in Unix ms; absent when the configuration does.
+    pub changed_ms: Option<u64>,
+    /// The other node's delegation names this one: without that nothing is taken.
+    pub is_named: bool,
+    /// A link is up and greeted.
+    pub is_connected: bool,
+    /// Envelopes held.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Users kept.
+    pub users: u64,
+}
+
+/// What a custodian holds for this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBy {
+    /// The custodian.
+    pub node: NodeId,
+    /// What it has last consented to; absent when it has not said anything yet.
+    pub consent: Option<Consent>,
+    /// A link is up and greeted.
+    pub is_connected: bool,
 }
 
 /// A node at a glance.

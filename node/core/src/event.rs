@@ -17,7 +17,9 @@ use tidings_protocol::{
     statement::Checked,
 };
 
-use crate::{policy::Federation, reconfigure::LiveSettings, schema::LimitsRow};
+use crate::{
+    policy::Federation, reconfigure::LiveSettings, schema::LimitsRow, settings::CustodyTerms,
+};
 
 /// A connection of a device. Never used twice within one boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -373,6 +375,15 @@ pub enum AdminCommand {
     Redrive(DeadPick),
     /// Drops dead letters, and tells their senders.
     DropDead(DeadPick),
+    /// What is held for others, and what others hold for this node.
+    Custody,
+    /// Be ready to hold so much for a node.
+    Grant(CustodyTerms),
+    /// Hold nothing more for a node.
+    Revoke {
+        /// The node.
+        node: NodeId,
+    },
     /// The node at a glance.
     Status,
 }

@@ -39,6 +39,7 @@ impl Core {
         let mut is_busy = self.sweep_short_lives(txn)?;
         is_busy |= self.sweep_out(txn)?;
         is_busy |= self.sweep_seen(txn)?;
+        is_busy |= self.sweep_directory(txn)?;
         self.sweep_submits(txn)?;
         self.sweep_statements(txn)?;
         self.sweep_invites(txn)?;

@@ -1,13 +1,13 @@
 //! Device lists and bundles of users: for own devices about anybody, for peers about own users. What
-//! was fetched once is kept, so that a first message to an absent node can be sealed.
+//! was fetched once is kept, so that a first message to an absent node can be sealed; what was not is
+//! asked of the node's custodians, whose part is in `directory.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_protocol::{
     bundle::Bundle,
     client_frame::{Bundles, FetchBundle, NodeFrame, Refusable},
     device_list::{CheckedList, DeviceList},
-    directory::DirectoryWanted,
     id::NodeId,
     peer_frame::{FetchFor, FetchUser, PeerFrame, User},
     refusal::RefusalCode,
@@ -17,9 +17,12 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
+    directory::{refused_user, without_one_time},
+    effect::Observed,
     event::{ConnId, LinkId},
     policy::{Act, Verdict},
     schema::{self, ACCOUNTS, AccountRow, CachedUser, USERS, user_key},
+    settings::Sabotage,
 };
 
 /// How long a device waits for a peer's answer before it gets what is cached.
@@ -39,6 +42,8 @@ struct Fetch {
     conn: ConnId,
     asked: FetchBundle,
     until_ms: u64,
+    /// Custodians that are asked in the node's place and have not answered; absent while it is the node.
+    custodians: Option<BTreeSet<NodeId>>,
 }
 
 /// What is asked about a user here.
@@ -70,18 +75,36 @@ impl Fetches {
     }
 
     pub(crate) fn wants(&self, node: &NodeId) -> bool {
-        self.open.values().any(|fetch| fetch.asked.node == *node)
+        self.open.values().any(|fetch| fetch.asked.node == *node || fetch.asks(node))
     }
 
-    /// The peer cannot be reached: answer from the cache now.
+    /// The peer cannot be reached: answer from the cache now, or ask its custodians.
     pub(crate) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
-        for fetch in self.open.values_mut().filter(|fetch| fetch.asked.node == *node) {
-            fetch.until_ms = now_ms;
+        for fetch in self.open.values_mut() {
+            if fetch.asked.node == *node && fetch.custodians.is_none() {
+                fetch.until_ms = now_ms;
+            } else {
+                fetch.give_up(node, now_ms);
+            }
         }
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
         self.open.values().map(|fetch| fetch.until_ms).min()
+    }
+}
+
+impl Fetch {
+    fn asks(&self, custodian: &NodeId) -> bool {
+        self.custodians.as_ref().is_some_and(|asked| asked.contains(custodian))
+    }
+
+    /// A custodian has nothing to say, or cannot be reached.
+    fn give_up(&mut self, custodian: &NodeId, now_ms: u64) {
+        let Some(asked) = &mut self.custodians else { return };
+        if asked.remove(custodian) && asked.is_empty() {
+            self.until_ms = now_ms;
+        }
     }
 }
 
@@ -118,7 +141,7 @@ impl Core {
         let number = self.fetches.next;
         self.fetches.next += 1;
         let until_ms = self.now_ms + ANSWER_MS_MAX;
-        self.fetches.open.insert(number, Fetch { conn, asked, until_ms });
+        self.fetches.open.insert(number, Fetch { conn, asked, until_ms, custodians: None });
         match self.peers.get(&node).and_then(|peer| peer.link) {
             Some(link) => self.send_fetch(link, number),
             None => {
@@ -162,6 +185,53 @@ impl Core {
         for number in waiting {
             self.send_fetch(link, number);
         }
+        let open = self.fetches.open.iter();
+        let for_others: Vec<u64> =
+            open.filter(|(_, fetch)| fetch.asks(node)).map(|(number, _)| *number).collect();
+        for number in for_others {
+            self.send_fetch_for(link, number);
+        }
+    }
+
+    fn send_fetch_for(&mut self, link: LinkId, number: u64) {
+        let Some(fetch) = self.fetches.open.get(&number) else { return };
+        let frame = FetchFor {
+            request: number,
+            node: fetch.asked.node,
+            name: fetch.asked.name.clone(),
+            known_version: fetch.asked.known_version,
+            with_bundles: fetch.asked.with_bundles,
+            hops_left: 0,
+        };
+        self.tell_peer(link, PeerFrame::FetchFor(frame));
+    }
+
+    /// The node does not answer, and nothing is cached: its custodians are asked in its place. False when
+    /// it has none, or is there after all.
+    fn ask_custodians(&mut self, number: u64, txn: &mut dyn Txn) -> Result<bool, StoreError> {
+        let Some(fetch) = self.fetches.open.get(&number) else { return Ok(false) };
+        let node = fetch.asked.node;
+        let is_linked = self.peers.get(&node).is_some_and(|peer| peer.link.is_some());
+        let others = self.custodians_of(&node).iter().filter(|named| **named != self.node);
+        let custodians: BTreeSet<NodeId> = others.copied().collect();
+        if fetch.custodians.is_some() || is_linked || custodians.is_empty() {
+            return Ok(false);
+        }
+        let until_ms = self.now_ms + ANSWER_MS_MAX;
+        if let Some(fetch) = self.fetches.open.get_mut(&number) {
+            fetch.until_ms = until_ms;
+            fetch.custodians = Some(custodians.clone());
+        }
+        for custodian in custodians {
+            match self.peers.get(&custodian).and_then(|peer| peer.link) {
+                Some(link) => self.send_fetch_for(link, number),
+                None => {
+                    self.peer_number(&custodian, txn)?;
+                    self.reach(&custodian);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// List and bundles of a user here.
@@ -210,43 +280,19 @@ impl Core {
             one_time_max: allowance.map_or(0, |allowance| allowance.left(now_ms)),
         };
         let found = self.own_user(&asked.name, &wanted, txn)?;
-        let refusal = found.is_none().then(|| RefusalCode::UnknownRecipient.into());
-        let OwnUser { lists, bundles } = found.unwrap_or_default();
-        let taken = bundles.iter().filter(|bundle| bundle.one_time.is_some()).count() as u64;
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.one_time.take(taken);
-        }
-        self.tell_peer(
-            link,
-            PeerFrame::User(User {
-                request: asked.request,
-                refusal,
-                lists,
-                bundles,
-                listing: None,
-                delegation: None,
-            }),
-        );
-        Ok(())
-    }
-
-    /// A peer asks for a user of another node: nothing is kept of any.
-    pub(crate) fn on_fetch_for(&mut self, link: LinkId, asked: &FetchFor) {
-        let user = User {
-            request: asked.request,
-            refusal: Some(RefusalCode::Unreachable.into()),
-            lists: Vec::new(),
-            bundles: Vec::new(),
-            listing: None,
-            delegation: None,
+        let user = match found {
+            Some(OwnUser { lists, bundles }) => {
+                let taken = bundles.iter().filter(|bundle| bundle.one_time.is_some()).count();
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.one_time.take(taken as u64);
+                }
+                let (request, refusal) = (asked.request, None);
+                User { request, refusal, lists, bundles, listing: None, delegation: None }
+            }
+            None => refused_user(asked.request, RefusalCode::UnknownRecipient),
         };
         self.tell_peer(link, PeerFrame::User(user));
-    }
-
-    /// Nothing is kept of a peer's directory.
-    pub(crate) fn refuse_directory(&mut self, link: LinkId, code: RefusalCode) {
-        let wanted = DirectoryWanted { refusal: Some(code.into()), names: Vec::new() };
-        self.tell_peer(link, PeerFrame::DirectoryWanted(wanted));
+        Ok(())
     }
 
     pub(crate) fn on_user(
@@ -255,10 +301,26 @@ impl Core {
         user: User,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let is_asked =
-            self.fetches.open.get(&user.request).is_some_and(|fetch| fetch.asked.node == *node);
-        if !is_asked {
+        let now_ms = self.now_ms;
+        let Some(fetch) = self.fetches.open.get_mut(&user.request) else { return Ok(()) };
+        let is_custodian = fetch.asks(node);
+        if fetch.asked.node != *node && !is_custodian {
             return Ok(());
+        }
+        if is_custodian {
+            let FetchBundle { node: of, name, known_version, .. } = fetch.asked.clone();
+            let is_good = user.refusal.is_none()
+                && (self.is_listed(&of, &name, known_version, &user)
+                    || self.is_sabotaged(Sabotage::BelieveAnyListing));
+            if !is_good {
+                if user.refusal.is_none() {
+                    self.observe(Observed::BadStatement);
+                }
+                if let Some(fetch) = self.fetches.open.get_mut(&user.request) {
+                    fetch.give_up(node, now_ms);
+                }
+                return Ok(());
+            }
         }
         let Some(fetch) = self.fetches.open.remove(&user.request) else { return Ok(()) };
         if let Some(refusal) = user.refusal {
@@ -291,14 +353,13 @@ impl Core {
         let bundles = if user.bundles.is_empty() {
             known.map(|known| known.bundles).unwrap_or_default()
         } else {
-            let without = |bundle: &Bundle| Bundle { one_time: None, ..bundle.clone() };
-            user.bundles.iter().map(without).collect()
+            without_one_time(user.bundles.clone())
         };
         schema::put(txn, USERS, &key, &CachedUser { list, bundles, fetched_ms: self.now_ms })
     }
 
     /// Answers requests whose peer did not answer in time from the cache.
-    pub(crate) fn tick_fetches(&mut self, txn: &dyn Txn) -> Result<(), StoreError> {
+    pub(crate) fn tick_fetches(&mut self, txn: &mut dyn Txn) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
         let late: Vec<u64> = self
             .fetches
@@ -308,11 +369,16 @@ impl Core {
             .map(|(number, _)| *number)
             .collect();
         for number in late {
+            let Some(fetch) = self.fetches.open.get(&number) else { continue };
+            let key = user_key(&fetch.asked.node, &fetch.asked.name);
+            let cached = schema::get::<CachedUser>(txn, USERS, &key)?;
+            if cached.is_none() && self.ask_custodians(number, txn)? {
+                continue;
+            }
             let Some(Fetch { conn, asked, .. }) = self.fetches.open.remove(&number) else {
                 continue;
             };
-            let key = user_key(&asked.node, &asked.name);
-            match schema::get::<CachedUser>(txn, USERS, &key)? {
+            match cached {
                 Some(known) => {
                     let bundles = if asked.with_bundles { known.bundles } else { Vec::new() };
                     let lists = vec![known.list];

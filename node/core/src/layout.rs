@@ -13,9 +13,9 @@ use tidings_protocol::{
 use tidings_store::Table;
 
 use crate::schema::{
-    self, AccountRow, AdminLogRow, BodyRow, CachedUser, DeadLetterRow, DeadRow, DeviceRow,
-    InboxRow, InviteRow, OneTimeRow, OutRow, OutboxRow, PeerRow, PolicyRow, ReplacedRow, SeenRow,
-    SubmitRow,
+    self, AccountRow, AdminLogRow, BodyRow, CachedUser, CustodyRow, DeadLetterRow, DeadRow,
+    DeviceRow, DirectoryRow, InboxRow, InviteRow, OneTimeRow, OutRow, OutboxRow, PeerRow,
+    PolicyRow, ReplacedRow, SeenRow, SubmitRow,
 };
 
 /// A part of a key.
@@ -104,6 +104,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<InviteRow>(schema::INVITES, &[INVITE]),
     rows::<PeerRow>(schema::PEERS, &[NODE]),
     rows::<Signed<Consent>>(schema::CONSENTS, &[NODE]),
+    rows::<CustodyRow>(schema::CUSTODY, &[NODE]),
     rows::<OutboxRow>(schema::OUTBOX, &[PEER, LSN]),
     rows::<OutRow>(schema::OUT, &[EID]),
     rows::<SubmitRow>(schema::SUBMITS, &[DEVICE, SUBMIT]),
@@ -113,6 +114,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<Proof>(schema::NOTES, &[DEVICE, LSN]),
     rows::<Proof>(schema::STATEMENTS, &[PEER, LSN]),
     rows::<CachedUser>(schema::USERS, &[NODE, NAME]),
+    rows::<DirectoryRow>(schema::DIRECTORY, &[NODE, NAME]),
     Layout { table: schema::EXPIRY, key: &[MINUTE, KIND, EID], value: None },
     rows::<DeadRow>(schema::DEAD, &[LSN]),
     rows::<DeadLetterRow>(schema::DEAD_LETTERS, &[PEER, LSN]),

@@ -11,6 +11,7 @@ mod admin;
 mod admin_dead;
 pub mod admin_log;
 mod admin_peers;
+mod agreements;
 mod allowance;
 mod audit;
 mod batch;
@@ -20,6 +21,7 @@ mod dead;
 mod delegations;
 mod descriptor;
 mod dial;
+mod directory;
 pub mod effect;
 pub mod event;
 mod expiry;
@@ -66,6 +68,7 @@ use crate::{
     batch::Batch,
     conduct::Offence,
     descriptor::OwnDescriptor,
+    directory::Pushes,
     effect::{Effect, Observed},
     event::{ConnId, Event, LinkId},
     fetch::Fetches,
@@ -73,6 +76,7 @@ use crate::{
     peer::{Link, Peer},
     policy::Policy,
     rates::CoreClock,
+    schema::CustodyRow,
     session::Session,
     settings::{Sabotage, Settings},
     space::Intake,
@@ -126,7 +130,11 @@ pub struct Core {
     fetches: Fetches,
     /// Who holds envelopes for this node while it is away.
     custodians: Vec<NodeId>,
+    /// What administrators have granted to others, or taken back.
+    granted: BTreeMap<NodeId, CustodyRow>,
     handings: Handings,
+    /// What is told to them of our users.
+    pushes: Pushes,
     own: OwnDescriptor,
     timers: Timers,
     batch: Batch,
@@ -185,7 +193,9 @@ impl Core {
             clock: CoreClock::default(),
             fetches: Fetches::default(),
             custodians: delegation.custodians,
+            granted: BTreeMap::new(),
             handings: Handings::default(),
+            pushes: Pushes::new(),
             own: OwnDescriptor::default(),
             timers: Timers::starting_at(now_ms),
             batch: Batch::default(),
@@ -193,6 +203,7 @@ impl Core {
         };
         core.clock.set(now_ms);
         core.load_goodbye(txn)?;
+        core.load_terms(txn)?;
         core.load_peers(txn)?;
         core.load_policy(txn)?;
         core.tally.step(now_ms, txn)?;

@@ -128,6 +128,7 @@ impl Core {
             return Ok(());
         }
         if self.peers.get(node).is_none_or(|peer| peer.link.is_none()) {
+            self.pushes.remove(node);
             self.reach(node);
             return self.pump_custody(node, txn);
         }
@@ -166,6 +167,7 @@ impl Core {
             }
         }
         self.pump_suspect(node, txn)?;
+        self.pump_directory(node, txn)?;
         self.pump_audit(node, txn)
     }
 

@@ -17,7 +17,7 @@ use tidings_store::{StoreError, Txn};
 
 use crate::{
     Core,
-    allowance::Allowance,
+    allowance::{OneTimeAllowance, QuestionAllowance},
     audit::Audits,
     conduct::{Conduct, Offence},
     dead::DeadLetters,
@@ -111,7 +111,11 @@ pub(crate) struct Peer {
     pub(crate) audits: Audits,
     pub(crate) dead: DeadLetters,
     /// One-time pre-keys of own users that it has had.
-    pub(crate) one_time: Allowance,
+    pub(crate) one_time: OneTimeAllowance,
+    /// Users of others that it has asked for.
+    pub(crate) asked_for: QuestionAllowance,
+    /// Its users that are kept here.
+    pub(crate) users: u64,
     /// What it may cost; made when something first comes from it.
     pub(crate) rates: Option<Rates>,
     pub(crate) conduct: Conduct,
@@ -133,6 +137,7 @@ impl Peer {
             statements: self.statements,
             held: self.held,
             held_bytes: self.held_bytes,
+            users: self.users,
         }
     }
 
@@ -181,6 +186,7 @@ impl Core {
                 statements: row.statements,
                 held: row.held,
                 held_bytes: row.held_bytes,
+                users: row.users,
                 cursor: row.sent + 1,
                 ..Peer::default()
             };
@@ -190,6 +196,7 @@ impl Core {
         self.load_dead_letters(txn)?;
         let pinned = self.settings.pinned.iter().map(|(node, _)| *node);
         let custody = self.settings.custody.iter().map(|terms| terms.node);
+        let custody = custody.chain(self.granted.keys().copied());
         let named: Vec<NodeId> =
             pinned.chain(custody).chain(self.custodians.iter().copied()).collect();
         for node in named {
@@ -396,15 +403,14 @@ impl Core {
             (Some(node), PeerInput::Forward(passing)) => {
                 self.on_forward(link, &node, &passing, txn)
             }
-            (Some(_), PeerInput::FetchFor(fetch)) => {
-                self.on_fetch_for(link, &fetch);
-                Ok(())
+            (Some(node), PeerInput::FetchFor(fetch)) => self.on_fetch_for(link, &node, &fetch, txn),
+            (Some(node), PeerInput::Directory(page)) => self.on_directory(link, &node, &page, txn),
+            (Some(node), PeerInput::DirectoryWanted(wanted)) => {
+                self.on_directory_wanted(link, &node, &wanted, txn)
             }
-            (Some(_), PeerInput::Directory(_)) => {
-                self.refuse_directory(link, RefusalCode::Refused);
-                Ok(())
+            (Some(node), PeerInput::DirectoryEntry(entry)) => {
+                self.on_directory_entry(&node, *entry, txn)
             }
-            (Some(_), PeerInput::DirectoryWanted(_) | PeerInput::DirectoryEntry(_)) => Ok(()),
             (Some(node), PeerInput::Announce(announced)) => {
                 if announced.1.node() == node {
                     self.learn(&node, *announced);

@@ -259,8 +259,7 @@ impl Core {
             self.tell_peer(link, PeerFrame::User(user));
         } else if let PeerInput::Offer { destination, .. } = input {
             let (destination, eids) = (*destination, Vec::new());
-            let wanted =
-                Wanted { destination, refusal: Some(refusal), eids, delegation: None };
+            let wanted = Wanted { destination, refusal: Some(refusal), eids, delegation: None };
             self.tell_peer(link, PeerFrame::Wanted(wanted));
         } else if matches!(input, PeerInput::Statements { .. }) {
             // They stay with the peer until it is back. Who is not answered to an audit asks again.

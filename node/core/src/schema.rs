@@ -10,6 +10,7 @@ use tidings_protocol::{
     codec,
     descriptor::{Descriptor, Transport},
     device_list::DeviceList,
+    directory::Listing,
     envelope::EnvelopeHead,
     hello::Mark,
     id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
@@ -47,6 +48,8 @@ pub const INVITES: Table = Table::new("invites");
 pub const PEERS: Table = Table::new("peers");
 /// node id → signed consent: custodians that hold envelopes for this node.
 pub const CONSENTS: Table = Table::new("consents");
+/// node id → [`CustodyRow`]: what this node holds for others, where an administrator has said so.
+pub const CUSTODY: Table = Table::new("custody");
 /// peer ‖ lsn → [`OutboxRow`]: envelopes that are not final, in order, bodies included.
 pub const OUTBOX: Table = Table::new("outbox");
 /// eid → [`OutRow`]: where in the outbox, and which copies are final.
@@ -65,6 +68,8 @@ pub const NOTES: Table = Table::new("notes");
 pub const STATEMENTS: Table = Table::new("statements");
 /// node ‖ user name → [`CachedUser`]: enough to write to a user whose node is away.
 pub const USERS: Table = Table::new("users");
+/// node ‖ user name → [`DirectoryRow`]: users of nodes for which we hold, for strangers.
+pub const DIRECTORY: Table = Table::new("directory");
 /// minute of expiry ‖ kind ‖ eid → (): only for lives shorter than the default.
 pub const EXPIRY: Table = Table::new("expiry");
 /// lsn → [`DeadRow`]: what failed, without its content.
@@ -92,6 +97,7 @@ pub static SCHEMA: Schema = Schema {
         INVITES,
         PEERS,
         CONSENTS,
+        CUSTODY,
         OUTBOX,
         OUT,
         SUBMITS,
@@ -101,6 +107,7 @@ pub static SCHEMA: Schema = Schema {
         NOTES,
         STATEMENTS,
         USERS,
+        DIRECTORY,
         EXPIRY,
         DEAD,
         DEAD_LETTERS,
@@ -241,6 +248,23 @@ row! {
         held: u64,
         /// Their bytes.
         held_bytes: u64,
+        /// Its users whose lists are kept here, as its custodian's.
+        users: u64,
+    }
+}
+row! {
+    /// What this node is ready to hold for another one; nothing, when it was taken back.
+    pub struct CustodyRow {
+        /// Envelopes at a time; 0 when it was taken back.
+        rows: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// How long, in ms after an envelope was made.
+        life_ms: u64,
+        /// Users whose device lists are kept.
+        users: u64,
+        /// When it was said, in Unix ms.
+        changed_ms: u64,
     }
 }
 row! {
@@ -286,8 +310,7 @@ row! {
         bytes: u64,
         /// Its copies.
         copies: Vec<OutCopy>,
-        /// A custodian has let its copy go, because the peer's store of this incarnation has it: there is
-        /// no row in [`OUTBOX`].
+        /// A custodian has let its row of [`OUTBOX`] go: the peer's store of this incarnation has it.
         let_go: Option<u64>,
     }
 }
@@ -374,6 +397,19 @@ row! {
         bundles: Vec<Bundle>,
         /// When it was fetched, in Unix ms.
         fetched_ms: u64,
+    }
+}
+row! {
+    /// What strangers need to know of a user of a node for which we hold.
+    pub struct DirectoryRow {
+        /// By which the node's pages say that nothing has changed.
+        digest: Hash,
+        /// The node's word for the list.
+        listing: Signed<Listing>,
+        /// The list.
+        list: Signed<DeviceList>,
+        /// Bundles without one-time pre-keys.
+        bundles: Vec<Bundle>,
     }
 }
 row! {
@@ -530,7 +566,7 @@ pub fn submit_key(device: &DeviceId, submit: &SubmitId) -> Vec<u8> {
     key(&[device.as_bytes(), submit.as_bytes()])
 }
 
-/// Key of [`USERS`].
+/// Key of [`USERS`] and [`DIRECTORY`].
 #[must_use]
 pub fn user_key(node: &NodeId, name: &UserName) -> Vec<u8> {
     key(&[node.as_bytes(), name.as_str().as_bytes()])

@@ -78,6 +78,8 @@ pub struct CustodyTerms {
     pub bytes: u64,
     /// How long, in ms after an envelope was made.
     pub life_ms: u64,
+    /// Users whose device lists and bundles are kept for strangers.
+    pub users: u64,
 }
 
 /// One way to break the contract. Each must be caught by the simulator.
@@ -121,6 +123,8 @@ pub enum Sabotage {
     KeepCustody,
     /// What stands behind an envelope that a peer refuses for now waits until it is taken.
     HoldBehindRefused,
+    /// A custodian's word is enough for who a user of another node is.
+    BelieveAnyListing,
     /// The destination does not look whether opened targets are those of the envelope.
     TakeAnyTargets,
     /// Administrators are told who has an account.

@@ -39,6 +39,7 @@ impl Core {
         self.tick_fetches(txn)?;
         self.tick_peers(txn);
         self.tick_handings();
+        self.tick_pushes();
         self.tally.step(self.now_ms, txn)?;
         let due: Vec<NodeId> = self
             .peers
@@ -69,6 +70,7 @@ impl Core {
             self.fetches.deadline(),
             self.peers_deadline(),
             self.handings_deadline(),
+            self.pushes_deadline(),
             self.tally.deadline(),
             self.parting_deadline(),
         ]

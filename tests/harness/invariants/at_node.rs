@@ -34,6 +34,7 @@ impl World {
                 self.i20_windows_to_devices(conn, deliver)
             }
             NodeFrame::Bundles(bundles) => {
+                self.i24_users_are_not_made_up(node, &bundles.lists)?;
                 for bundle in &bundles.bundles {
                     self.i27_prekeys_are_handed_out_once(node, bundle)?;
                 }
@@ -82,6 +83,9 @@ impl World {
                 self.i1_custody_is_durable(node, &statements.proofs)
             }
             PeerFrame::User(user) => {
+                if user.listing.is_some() {
+                    self.oracle.count("users told by custodians");
+                }
                 for bundle in &user.bundles {
                     self.i27_prekeys_are_handed_out_once(node, bundle)?;
                 }

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use tidings_client::event::Status;
+use tidings_core::event::ClientInput;
 use tidings_core::schema::{self, OUT, OutCopy, OutRow, SEEN, SeenRow};
 use tidings_protocol::{
+    device_list::DeviceList,
     id::{DeviceId, Eid},
+    signed::Signed,
     statement::{Claim, Proof},
 };
 
@@ -94,6 +97,33 @@ impl World {
                 let name = self.name(Machine::Node(node));
                 let what = format!("{name} took {}, which nobody sent", short(&eid.0));
                 return Err(self.violated("I5", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// A device asks its node to be taken in: from now on it is known whose account key is whose.
+    pub(crate) fn note_joined(&mut self, input: &ClientInput) {
+        if let ClientInput::Join(join) = input {
+            let list = &join.1.list;
+            let person = (list.node, list.name.clone());
+            self.oracle.identities.entry(person).or_insert(list.identity);
+        }
+    }
+
+    /// I24, for users: a device list that a node gives to its devices is by the account key of the person
+    /// whose it is said to be, whoever has told the node. Checked on each answer to a device.
+    pub(super) fn i24_users_are_not_made_up(
+        &self,
+        node: usize,
+        lists: &[Signed<DeviceList>],
+    ) -> Result<(), Violation> {
+        for list in lists.iter().filter_map(|list| list.peek().ok()) {
+            let person = (list.node, list.name.clone());
+            if self.oracle.identities.get(&person) != Some(&list.identity) {
+                let name = self.name(Machine::Node(node));
+                let what = format!("{name} tells of a user whom a custodian made up");
+                return Err(self.violated("I24", what));
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ pub(crate) struct Three {
 
 pub(crate) fn terms(rows: u64) -> CustodyTerms {
     let (node, _) = identity(GLOBEX);
-    CustodyTerms { node, rows, bytes: 1 << 20, life_ms: limits::MESSAGE_LIFE_MS_MAX }
+    CustodyTerms { node, rows, bytes: 1 << 20, life_ms: limits::MESSAGE_LIFE_MS_MAX, users: 100 }
 }
 
 /// initech has these terms for globex, and globex names it if `named`. Everybody has met globex.

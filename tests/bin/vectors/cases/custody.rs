@@ -165,7 +165,7 @@ fn statements() -> Vec<Case> {
     let other = |reason: &str, why: &str, statements: &[Statement]| {
         case(reason, "other_statement", why, &by(&acme_stance(), Who::Acme, statements))
     };
-    let other_eid = Statement { eid: tidings_protocol::id::Eid(fill(9)), ..acceptance() };
+    let other_eid = Statement { eid: Eid(fill(9)), ..acceptance() };
     let of_a_copy = Statement { copy: Some(CopyId(fill(9))), ..acceptance() };
     vec![
         other("custody", "Custody is no acceptance.", &[statement(Claim::Custody)]),

@@ -7,8 +7,8 @@ use tidings_protocol::{
     hello::PeerHello,
     id::Eid,
     peer_frame::{
-        Announce, Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive, Offer, PeerFrame,
-        Statements, StatementsTook, Took, User, Wanted,
+        Announce, Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive, Offer,
+        PeerFrame, Statements, StatementsTook, Took, User, Wanted,
     },
     refusal::{Refusal, RefusalCode},
 };
