@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tidings_core::effect::{CustodyStatus, HeldBy, HeldFor};
 use tidings_core::settings::CustodyTerms;
 
-use crate::admin_link::parse_node;
+use crate::admin_peers::parse_node;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 

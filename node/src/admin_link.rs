@@ -529,6 +529,9 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
     Ok(match request {
         AdminRequest::Peers => AdminCommand::Peers,
         AdminRequest::Status => AdminCommand::Status,
+        AdminRequest::Custody => AdminCommand::Custody,
+        AdminRequest::Grant(grant) => AdminCommand::Grant(grant.terms()?),
+        AdminRequest::Revoke { node: of } => AdminCommand::Revoke { node: node(&of)? },
         AdminRequest::RetryAll => AdminCommand::RetryAll,
         AdminRequest::Queue { node: of } => {
             AdminCommand::Queue { node: of.as_ref().map(node).transpose()? }

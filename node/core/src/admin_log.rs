@@ -57,6 +57,8 @@ impl AdminCommand {
             Self::Goodbye { is_taken_back: true } => ("goodbye", "taken back".to_owned()),
             Self::Goodbye { is_taken_back: false } => ("goodbye", "said".to_owned()),
             Self::Reconfigure { changed, .. } => ("reload", changed.clone()),
+            Self::Grant(terms) => ("custody grant", terms.node.to_text()),
+            Self::Revoke { node } => ("custody revoke", node.to_text()),
             Self::Redrive(pick) => ("dead redrive", pick.to_string()),
             Self::DropDead(pick) => ("dead drop", pick.to_string()),
             Self::Grant(terms) => ("custody grant", terms.node.to_text()),
@@ -76,6 +78,7 @@ impl AdminCommand {
             | Self::Log { .. }
             | Self::Queue { .. }
             | Self::Dead { .. }
+            | Self::Custody
             | Self::Status => return None,
         })
     }

@@ -86,10 +86,9 @@ impl Core {
     /// The terms for a node have changed: it is told, if it is here to hear it.
     fn repeat_consent(&mut self, node: &NodeId) {
         let link = self.peers.get(node).and_then(|peer| peer.link);
-        if let Some(link) = link
-            && let Some(frame) = self.tell_consent(node)
-        {
-            self.tell_peer(link, frame);
+        if let Some(link) = link {
+            let consent = self.consent_for(node);
+            self.tell_peer(link, consent);
         }
     }
 }

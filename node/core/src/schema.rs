@@ -334,8 +334,7 @@ row! {
         bytes: u64,
         /// Its copies.
         copies: Vec<OutCopy>,
-        /// A custodian has let its copy go, because the peer's store of this incarnation has it: there is
-        /// no row in [`OUTBOX`].
+        /// A custodian has let its row of [`OUTBOX`] go: the peer's store of this incarnation has it.
         let_go: Option<u64>,
     }
 }
