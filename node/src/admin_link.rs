@@ -11,9 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tidings_core::effect::{AdminReply, NodeStatus};
+use tidings_core::effect::AdminReply;
 use tidings_core::event::{AdminCommand, DeadPick, PeerChange};
-use tidings_core::space::Intake;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::{Eid, NodeId};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -473,45 +472,10 @@ impl Admin {
             }
             Some(AdminReply::NameChecked(check)) => Answer::Ok(admin_names::check(&check)),
             Some(AdminReply::Status(status)) => Answer::Ok(self.status(&status)),
-            Some(AdminReply::Routes(routes)) => Answer::Ok(routes.iter().map(admin_queue::route).collect()),
+            Some(AdminReply::Routes(routes)) => {
+                Answer::Ok(routes.iter().map(admin_queue::route).collect())
+            }
         }
-    }
-
-    fn status(&self, status: &NodeStatus) -> Value {
-        let nat = self.p2p.nat();
-        let with_peer_id = |address: &String| format!("{address}/p2p/{}", self.peer_id);
-        json!({
-            "node": status.node.to_text(),
-            "peer_id": self.peer_id,
-            "client_url": self.client_url,
-            "incarnation": status.incarnation,
-            "commit": status.commit,
-            "accounts": status.accounts,
-            "devices_connected": status.devices_connected,
-            "peers_connected": status.peers_connected,
-            "queued": status.queued,
-            "waiting": status.waiting,
-            "dead": status.dead,
-            "inbox": status.inbox,
-            "counting": status.counting,
-            "federation": status.federation.name(),
-            "federation_by_hand": status.is_federation_set,
-            "requests": status.requests,
-            "retired_ms": status.retired_ms,
-            "log_entries": status.log.map(|(seq, _)| seq),
-            "log_hash": status.log.map(|(_, hash)| hash.to_string()),
-            "full": status.intake == Intake::Nobody,
-            "full_for_peers": status.intake != Intake::Everybody,
-            "reachability": nat.state.name(),
-            "relays": nat.relays,
-            "reservations": nat.reservations,
-            "reservations_given": nat.reservations_given,
-            "circuits": nat.circuits,
-            "relayed_links": nat.relayed_links.len(),
-            "names_changed": status.names_changed,
-            "domains": status.domains.iter().map(admin_names::own_domain).collect::<Vec<_>>(),
-            "addresses": status.multiaddrs.iter().map(with_peer_id).collect::<Vec<_>>(),
-        })
     }
 }
 

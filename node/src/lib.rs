@@ -10,6 +10,7 @@ pub mod admin_link;
 mod admin_names;
 pub mod admin_peers;
 mod admin_queue;
+mod admin_status;
 mod alias;
 mod bootstrap;
 pub mod chance;

@@ -6,7 +6,7 @@ use core::fmt;
 
 use tidings_protocol::{
     codec,
-    id::{Hash, hash},
+    id::{Hash, NodeId, hash},
 };
 use tidings_store::{StoreError, Txn};
 
@@ -14,8 +14,8 @@ use crate::{
     Core,
     event::{AdminCommand, DeadPick, NameCommand, PeerChange},
     policy::Federation,
-    schema::{self, ADMIN_LOG, AdminLogRow},
     routes::RouteTo,
+    schema::{self, ADMIN_LOG, AdminLogRow},
 };
 
 /// Entries that are kept: years of changes. The oldest go first, and the chain then begins later.

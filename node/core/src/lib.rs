@@ -40,6 +40,7 @@ mod outbox;
 mod parting;
 mod patience;
 mod peer;
+mod peer_tick;
 pub mod policy;
 mod push;
 pub mod rates;

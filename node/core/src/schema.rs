@@ -10,13 +10,12 @@ use tidings_protocol::{
     address::UserName,
     bundle::{Bundle, OneTimePrekey},
     client_frame::NameSource,
-    codec,
     descriptor::{Delegation, Descriptor, Transport},
     device_list::DeviceList,
     directory::Listing,
     envelope::EnvelopeHead,
     hello::Mark,
-    id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId, SubmitId},
+    id::{AccountId, BootId, CopyId, DeviceId, Eid, Hash, NodeId},
     key::PublicKey,
     peer_frame::PeerFrame,
     refusal::RefusalCode,
@@ -24,7 +23,7 @@ use tidings_protocol::{
     signed::Signed,
     statement::{Claim, Proof, Reason},
 };
-use tidings_store::{Schema, StoreError, Table, Txn, prefix_end};
+use tidings_store::{Schema, Table};
 
 use crate::policy::Stand;
 

@@ -59,7 +59,8 @@ impl World {
         self.oracle.taken.entry(*eid).or_default().insert((from, node));
         let holds = |node: usize| self.oracle.nodes[node].out.contains_key(eid);
         let taken = self.oracle.taken.get(eid).into_iter().flatten();
-        let taken: Vec<(usize, usize)> = taken.copied().filter(|(_, taker)| holds(*taker)).collect();
+        let taken: Vec<(usize, usize)> =
+            taken.copied().filter(|(_, taker)| holds(*taker)).collect();
         let mut reached = vec![node];
         let mut at = 0;
         while let Some(here) = reached.get(at).copied() {
