@@ -158,7 +158,7 @@ fn score(thousandths: u64) -> f64 {
 
 pub(crate) fn detail(detail: &PeerDetail, nat: &NatFigures) -> Value {
     let mut value = peer(&detail.status, nat);
-    let nodes: Vec<String> = detail.custodians.iter().map(NodeId::to_text).collect();
+    let nodes: Vec<String> = detail.custodians.iter().map(|node| node.to_text()).collect();
     let pinned: Vec<&String> = detail.policy.pinned.iter().flat_map(|t| &t.multiaddrs).collect();
     let more = json!({
         "state": detail.state.map(|state| state.name()),

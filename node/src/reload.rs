@@ -83,8 +83,8 @@ impl Reloader {
                 Some(AdminReply::Refused(why)) => return Err(why),
                 Some(_) | None => return Err("the node's loop does not answer".to_owned()),
             }
-            self.configured.send_replace(configured_peers(&read));
             take_over(&mut held, read);
+            self.configured.send_replace(configured_peers(&held));
         }
         info!(changed = live.join(" "), needs_restart = restart.join(" "), "read node.toml again");
         Ok(json!({ "changed": live, "needs_restart": restart }))
@@ -135,7 +135,7 @@ fn changes(held: &Config, read: &Config) -> (Vec<&'static str>, Vec<&'static str
         ("listen_peers", old.peers.listen != new.peers.listen),
         ("announce", old.peers.announce != new.peers.announce),
         ("relays", old.peers.relays != new.peers.relays),
-        ("relay_for", old.peers.relay_for != new.peers.relay_for),
+        ("relay_for, relay_peers", old.peers.relay_for != new.peers.relay_for),
         (
             "allow_private_addresses",
             old.peers.allow_private_addresses != new.peers.allow_private_addresses,
@@ -203,6 +203,8 @@ mod tests {
             (format!("custodians = [\"{node}\"]"), false),
             ("listen_peers = [\"/ip4/0.0.0.0/tcp/1\"]".to_owned(), false),
             ("announce = [\"/ip4/192.0.2.1/tcp/1\"]".to_owned(), false),
+            (format!("relays = [\"/ip4/192.0.2.1/tcp/1/p2p/{peer}\"]"), false),
+            ("relay_for = \"anyone\"".to_owned(), false),
             ("allow_private_addresses = true".to_owned(), false),
             ("listen_clients = \"127.0.0.1:1\"".to_owned(), false),
             ("client_url = \"wss://acme.example\"".to_owned(), false),
@@ -229,10 +231,13 @@ mod tests {
             line.trim_start_matches("#e.g.").trim_start_matches('#').trim().split(" = ").next()
         });
         let all = lines.filter(|word| EXAMPLE.contains(&format!("{word} = ")));
-        // `behind_proxy` only allows what `listen_clients` says, and `data` is checked by itself.
+        // `relay_peers` goes with `relay_for`, `behind_proxy` with `listen_clients`; `data` is checked by
+        // itself.
         let missing: Vec<&str> = all
             .filter(is_key)
-            .filter(|word| !keys.contains(*word) && !["data", "behind_proxy"].contains(word))
+            .filter(|word| {
+                !keys.contains(*word) && !["data", "behind_proxy", "relay_peers"].contains(word)
+            })
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

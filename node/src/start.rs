@@ -456,7 +456,7 @@ async fn relay_peers(
         is_deaf: config.peers.listen.is_empty(),
     };
     let opener = Arc::new(Opener { node: keys.node, secret: keys.sealing.clone() });
-    let (inputs, reach) = (inputs.clone(), Reach::default());
+    let (reloads, inputs, reach) = (Asker(inputs.clone()), inputs.clone(), Reach::default());
     let relay = Relay { link, inputs, opener, announce, reach, listening };
     tasks.spawn(relay.run(events));
     let wanted = config.peers.listen.len();
@@ -467,7 +467,7 @@ async fn relay_peers(
     let allow_private = config.peers.allow_private_addresses;
     let (configured, to_enter) = watch::channel(reload::configured_peers(config));
     tasks.spawn(keep_bootstrapping(p2p.clone(), to_enter, allow_private));
-    let reloader = Reloader::new(config.clone(), Asker(inputs.clone()), configured);
+    let reloader = Reloader::new(config.clone(), reloads, configured);
     let local = p2p.local_peer();
     let heard = heard.borrow();
     let bound = heard.iter().filter_map(|address| address.clone().with_p2p(local).ok());

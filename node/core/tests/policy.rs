@@ -140,7 +140,7 @@ impl Model {
             assert!(!self.is_shut(to) || is_greeting, "{step:?}: acme says {frame:?} to {to}");
             let destination = match &frame {
                 PeerFrame::Deliver(head) => Some(head.header.destination),
-                PeerFrame::Forward(forward) => Some(forward.head.header.destination),
+                PeerFrame::Forward(forward) => Some(forward.header.destination),
                 PeerFrame::Offer(offer) => Some(offer.destination),
                 PeerFrame::FetchUser(_) => Some(net.id(to)),
                 _ => None,

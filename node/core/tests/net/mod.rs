@@ -194,7 +194,8 @@ impl Net {
         for _ in 0..max {
             let Some((to, link, frame)) = self.wires.pop_front() else { return };
             let link = LinkId(link);
-            let event = match frame.map(|frame| read_peer_frame(&frame, self.now_ms)) {
+            let opener = &self.nodes[to].opener;
+            let event = match frame.map(|frame| read_peer_frame(&frame, self.now_ms, opener)) {
                 None => Event::PeerClosed { link },
                 Some(Read::Input(input)) => Event::Peer { link, input },
                 Some(other) => panic!("the frame was not taken: {other:?}"),
