@@ -521,7 +521,6 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         AdminRequest::Goodbye { take_back } => AdminCommand::Goodbye { is_taken_back: take_back },
         AdminRequest::Log { from } => AdminCommand::Log { from },
         AdminRequest::Names(question) => question.command()?,
-        AdminRequest::Custody => AdminCommand::Custody,
         AdminRequest::Routes => AdminCommand::Routes,
         AdminRequest::SetRoute { to, via } => AdminCommand::SetRoute {
             to: to.as_ref().map(node).transpose()?,
@@ -530,8 +529,6 @@ fn command(request: AdminRequest) -> Result<AdminCommand, String> {
         AdminRequest::RemoveRoute { to } => {
             AdminCommand::RemoveRoute { to: to.as_ref().map(node).transpose()? }
         }
-        AdminRequest::Grant(grant) => AdminCommand::Grant(grant.terms()?),
-        AdminRequest::Revoke { node: of } => AdminCommand::Revoke { node: node(&of)? },
         AdminRequest::Invite { .. }
         | AdminRequest::Snapshot
         | AdminRequest::Reload

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn steps_of_one_envelope_can_be_joined_and_no_id_is_said() {
-        let (eid, node, device) = (Eid([0xab; 24]), NodeId([0xcd; 32]), DeviceId([0xef; 32]));
+        let (eid, node, device) = (Eid([0xab; 24]), NodeId([0xcd; 32]), DeviceId([0xef; 16]));
         let accepted = Step::of(Stage::Accepted, eid, Some(node));
         let why = Some(Why::Reason(Reason::Expired));
         let failed = Step { device: Some(device), why, ..Step::of(Stage::Failed, eid, None) };

@@ -304,7 +304,7 @@ impl fmt::Display for Options {
              crash {}‰ at a node's commit, {}‰ at a device's, {} at random; {} partitions{}; \
              {} lost of 10000 frames; restore {:?} ×{}; {} drains; {} full disks, {} failed syncs; \
              {} times full, {} times a wrong clock; \
-             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}{}{}",
+             clocks ±{} ms; replays {}‰; {} absences; inboxes of {}; lookups fail {}‰{}{}{}{}{}{}{}{}{}",
             self.nodes,
             self.people,
             self.messages,

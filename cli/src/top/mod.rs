@@ -74,7 +74,8 @@ async fn once(data: &Path) -> anyhow::Result<()> {
 }
 
 async fn live(data: &Path) -> anyhow::Result<()> {
-    let mut top = Top { color: crate::style::is_coloured(), ..Top::default() };
+    let mut top = Top::default();
+    top.color = crate::style::is_coloured();
     top.take(look(data).await?);
     let mut keys = EventStream::new();
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;

@@ -111,7 +111,7 @@ impl Top {
     fn rates(&self, now: &Value) -> String {
         let Some(before) = &self.before else { return "a second  …".to_owned() };
         let ms = number(now, "at_ms").saturating_sub(number(before, "at_ms")).max(1);
-        let count = |value: &Value, what| value.get("counts").map_or(0, |c| number(c, what));
+        let count = |value: &Value, what: &str| value.get("counts").map_or(0, |c| number(c, what));
         let rate = |what: &str| {
             // A node that was started anew counts from zero.
             let more = count(now, what).saturating_sub(count(before, what));

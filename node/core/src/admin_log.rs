@@ -61,8 +61,6 @@ impl AdminCommand {
             Self::Revoke { node } => ("custody revoke", node.to_text()),
             Self::Redrive(pick) => ("dead redrive", pick.to_string()),
             Self::DropDead(pick) => ("dead drop", pick.to_string()),
-            Self::Grant(terms) => ("custody grant", terms.node.to_text()),
-            Self::Revoke { node } => ("custody revoke", node.to_text()),
             Self::Names(NameCommand::Alias { domain, node }) => {
                 ("names alias", format!("{domain} {}", node.to_text()))
             }
@@ -78,7 +76,6 @@ impl AdminCommand {
             | Self::Log { .. }
             | Self::Queue { .. }
             | Self::Dead { .. }
-            | Self::Custody
             | Self::Status => return None,
         })
     }

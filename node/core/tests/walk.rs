@@ -9,6 +9,7 @@
     clippy::print_stdout,
     reason = "helpers of tests; the rows are printed for whoever asks"
 )]
+#![allow(dead_code, reason = "the helpers are shared with other tests")]
 
 mod support;
 

@@ -141,6 +141,9 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
             }
         }
         PeerInput::Audit { eids } => assert!(eids.len() <= limits::AUDIT_EIDS_MAX),
+        PeerInput::NewerLists(newer) => {
+            assert!(newer.lists.len() <= limits::LISTS_PER_ANSWER_MAX);
+        }
         PeerInput::Took { .. }
         | PeerInput::StatementsTook { .. }
         | PeerInput::AuditAnswer { .. }

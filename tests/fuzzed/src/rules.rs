@@ -186,6 +186,7 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
         | PeerFrame::DirectoryEntry(_)
         | PeerFrame::KeepAlive(_)
         | PeerFrame::Announce(_)
+        | PeerFrame::NewerLists(_)
         | PeerFrame::Farewell(_) => {}
     }
 }

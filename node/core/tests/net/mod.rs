@@ -76,6 +76,7 @@ fn settings(place: usize) -> (NodeId, Settings) {
             rows: 1_000,
             bytes: 1 << 30,
             life_ms: limits::MESSAGE_LIFE_MS_MAX,
+            users: 0,
         })
         .to_vec();
     (id, settings)
