@@ -122,7 +122,7 @@ struct Which {
 }
 
 #[derive(clap::Args)]
-#[group(required = true, multiple = true)]
+#[group(id = "what it may cost", required = true, multiple = true)]
 struct Limits {
     /// Envelopes that it may send in a second.
     #[arg(long)]

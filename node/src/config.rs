@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(shown.lines().count(), 28, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
-        assert_eq!(examples.lines().count(), 10, "{examples}");
+        assert_eq!(examples.lines().count(), 11, "{examples}");
         assert_ne!(parse(&examples).unwrap(), defaults);
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tidings_core::effect::AdminReply;
 use tidings_core::event::AdminCommand;
 use tidings_core::reconfigure::LiveSettings;
+use tidings_core::routes::RouteTo;
 use tidings_protocol::descriptor::Transport;
 use tidings_protocol::id::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -133,6 +134,10 @@ fn changes(held: &Config, read: &Config) -> (Vec<&'static str>, Vec<&'static str
         ("custodians", old.custodians != new.custodians),
         ("dns_servers", old.dns_servers != new.dns_servers),
         ("listen_peers", old.peers.listen != new.peers.listen),
+        ("dns_servers", old.dns_servers != new.dns_servers),
+        ("routes", routes(old, true) != routes(new, true)),
+        ("default_route", routes(old, false) != routes(new, false)),
+        ("gateway_for", old.gateway_for != new.gateway_for),
         ("announce", old.peers.announce != new.peers.announce),
         ("relays", old.peers.relays != new.peers.relays),
         ("relay_for, relay_peers", old.peers.relay_for != new.peers.relay_for),
@@ -152,6 +157,11 @@ fn changes(held: &Config, read: &Config) -> (Vec<&'static str>, Vec<&'static str
         list.iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| *name).collect()
     };
     (named(&live), named(&restart))
+}
+
+/// The next hops of single nodes, or the one to everybody else.
+fn routes(config: &Config, of_one: bool) -> Vec<&(RouteTo, NodeId)> {
+    config.routes.iter().filter(|(to, _)| to.is_some() == of_one).collect()
 }
 
 /// What changes at once is in force; the rest stays as the node was started.
@@ -186,6 +196,7 @@ mod tests {
         let node = tidings_protocol::id::NodeId([7; 32]);
         let node = tidings_protocol::id::NodeId::parse(&node.to_text()).map(|node| node.to_text());
         let node = node.unwrap();
+        let other_node = tidings_protocol::id::NodeId([8; 32]).to_text();
         let mut keys = std::collections::BTreeSet::new();
         for (line, is_live) in [
             ("federation = \"closed\"".to_owned(), true),
@@ -205,6 +216,10 @@ mod tests {
             ("announce = [\"/ip4/192.0.2.1/tcp/1\"]".to_owned(), false),
             (format!("relays = [\"/ip4/192.0.2.1/tcp/1/p2p/{peer}\"]"), false),
             ("relay_for = \"anyone\"".to_owned(), false),
+            ("dns_servers = [\"192.0.2.53\"]".to_owned(), false),
+            (format!("routes = [\"{node} via {other_node}\"]"), false),
+            (format!("default_route = \"{node}\""), false),
+            (format!("gateway_for = [\"{node} 1 1 1\"]"), false),
             ("allow_private_addresses = true".to_owned(), false),
             ("listen_clients = \"127.0.0.1:1\"".to_owned(), false),
             ("client_url = \"wss://acme.example\"".to_owned(), false),

@@ -149,7 +149,7 @@ wire_struct! {
 wire_struct! {
     /// Newer device lists of its recipients than an envelope was sealed for: what `Took` says to the node
     /// that delivers, for the node that handed the envelope over to it.
-    pub struct NewerLists {
+    pub struct NewerListsFor {
         /// The envelope.
         0 => eid: Eid,
         /// At most [`limits::LISTS_PER_ANSWER_MAX`].
@@ -281,7 +281,7 @@ wire_union! {
         /// The sender's newest descriptor; control lane.
         20 => Announce(Announce),
         /// Newer device lists, on their way back; control lane.
-        21 => NewerLists(NewerLists),
+        21 => NewerListsFor(NewerListsFor),
     }
 }
 

@@ -77,7 +77,7 @@ impl World {
             | PeerInput::Offer { .. }
             | PeerInput::Wanted { .. }
             | PeerInput::FetchFor(_)
-            | PeerInput::NewerLists(_)
+            | PeerInput::NewerListsFor(_)
             | PeerInput::Directory(_)
             | PeerInput::DirectoryWanted(_)
             | PeerInput::DirectoryEntry(_)

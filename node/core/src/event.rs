@@ -12,7 +12,7 @@ use tidings_protocol::{
     envelope::EnvelopeHead,
     hello::{ClientHello, Mark, PeerHello},
     id::{CopyId, Eid, NodeId, SubmitId},
-    peer_frame::{Answer, FetchFor, FetchUser, Forward, NewerLists, User},
+    peer_frame::{Answer, FetchFor, FetchUser, Forward, NewerListsFor, User},
     refusal::{Refusal, RefusalCode},
     signed::Signed,
     statement::Checked,
@@ -299,7 +299,7 @@ pub enum PeerInput {
     /// The peer asks for a user of another node.
     FetchFor(FetchFor),
     /// Newer device lists than an envelope was sealed for that the peer has of us.
-    NewerLists(NewerLists),
+    NewerListsFor(NewerListsFor),
     /// A page of the peer's directory.
     Directory(Directory),
     /// What of our page the peer wants.

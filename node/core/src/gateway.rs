@@ -8,7 +8,7 @@ use tidings_protocol::{
     device_list::DeviceList,
     envelope::Header,
     id::{Eid, NodeId},
-    peer_frame::{NewerLists, PeerFrame},
+    peer_frame::{NewerListsFor, PeerFrame},
     refusal::RefusalCode,
     signed::Signed,
 };
@@ -225,7 +225,7 @@ impl Core {
         }
         let hop = self.numbers.get(&row.hop).and_then(|hop| self.peers.get(hop));
         if let Some(link) = hop.and_then(|hop| hop.link) {
-            self.tell_peer(link, PeerFrame::NewerLists(NewerLists { eid: *eid, lists }));
+            self.tell_peer(link, PeerFrame::NewerListsFor(NewerListsFor { eid: *eid, lists }));
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Core {
     pub(crate) fn on_newer_lists(
         &mut self,
         link: LinkId,
-        frame: NewerLists,
+        frame: NewerListsFor,
         txn: &dyn Txn,
     ) -> Result<(), StoreError> {
         let Some(node) = self.links.get(&link).and_then(|link| link.node) else { return Ok(()) };

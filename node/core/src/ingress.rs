@@ -186,10 +186,10 @@ fn peer_input(
             return Err(MALFORMED);
         }
         PeerFrame::DirectoryEntry(entry) => PeerInput::DirectoryEntry(Box::new(entry)),
-        PeerFrame::NewerLists(newer) if newer.lists.len() > limits::LISTS_PER_ANSWER_MAX => {
+        PeerFrame::NewerListsFor(newer) if newer.lists.len() > limits::LISTS_PER_ANSWER_MAX => {
             return Err(MALFORMED);
         }
-        PeerFrame::NewerLists(newer) => PeerInput::NewerLists(newer),
+        PeerFrame::NewerListsFor(newer) => PeerInput::NewerListsFor(newer),
         PeerFrame::KeepAlive(alive) => PeerInput::KeepAlive { mark: alive.mark },
         PeerFrame::Farewell(Farewell { refusal: Refusal { code, after_ms } }) => {
             PeerInput::Farewell { code, after_ms }

@@ -453,7 +453,7 @@ impl Core {
                 self.on_forward(link, &node, &passing, txn)
             }
             (Some(node), PeerInput::FetchFor(fetch)) => self.on_fetch_for(link, &node, fetch, txn),
-            (Some(_), PeerInput::NewerLists(lists)) => self.on_newer_lists(link, lists, txn),
+            (Some(_), PeerInput::NewerListsFor(lists)) => self.on_newer_lists(link, lists, txn),
             (Some(node), PeerInput::Directory(page)) => self.on_directory(link, &node, &page, txn),
             (Some(node), PeerInput::DirectoryWanted(wanted)) => {
                 self.on_directory_wanted(link, &node, &wanted, txn)

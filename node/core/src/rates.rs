@@ -241,7 +241,7 @@ impl Core {
             | PeerInput::DirectoryWanted(_)
             | PeerInput::DirectoryEntry(_)
             | PeerInput::Announce(_)
-            | PeerInput::NewerLists(_)
+            | PeerInput::NewerListsFor(_)
             | PeerInput::Farewell { .. } => return false,
         };
         let Some(after_ms) = self.cost_wait(node, cost) else { return false };

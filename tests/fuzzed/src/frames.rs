@@ -141,7 +141,7 @@ pub(crate) fn peer_frame(bytes: &[u8]) {
             }
         }
         PeerInput::Audit { eids } => assert!(eids.len() <= limits::AUDIT_EIDS_MAX),
-        PeerInput::NewerLists(newer) => {
+        PeerInput::NewerListsFor(newer) => {
             assert!(newer.lists.len() <= limits::LISTS_PER_ANSWER_MAX);
         }
         PeerInput::Took { .. }

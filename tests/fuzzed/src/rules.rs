@@ -186,7 +186,7 @@ fn judge_peer(frame: &PeerFrame, rows: &Rows) {
         | PeerFrame::DirectoryEntry(_)
         | PeerFrame::KeepAlive(_)
         | PeerFrame::Announce(_)
-        | PeerFrame::NewerLists(_)
+        | PeerFrame::NewerListsFor(_)
         | PeerFrame::Farewell(_) => {}
     }
 }

@@ -111,7 +111,7 @@ impl World {
             | PeerFrame::Directory(_)
             | PeerFrame::DirectoryWanted(_)
             | PeerFrame::DirectoryEntry(_)
-            | PeerFrame::NewerLists(_)
+            | PeerFrame::NewerListsFor(_)
             | PeerFrame::KeepAlive(_)
             | PeerFrame::Announce(_)
             | PeerFrame::Farewell(_) => Ok(()),

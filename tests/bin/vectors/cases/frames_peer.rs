@@ -7,8 +7,8 @@ use tidings_protocol::{
     hello::PeerHello,
     id::Eid,
     peer_frame::{
-        Announce, Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive, NewerLists,
-        Offer, PeerFrame, Statements, StatementsTook, Took, User, Wanted,
+        Announce, Answer, Audit, AuditAnswer, Farewell, FetchFor, FetchUser, KeepAlive,
+        NewerListsFor, Offer, PeerFrame, Statements, StatementsTook, Took, User, Wanted,
     },
     refusal::{Refusal, RefusalCode},
 };
@@ -141,7 +141,7 @@ fn directories() -> Vec<Sample> {
         list: signed_list(&list_1()),
         bundles: vec![bundle(None)],
     };
-    let newer = NewerLists { eid: ids().0, lists: vec![signed_list(&list_1())] };
+    let newer = NewerListsFor { eid: ids().0, lists: vec![signed_list(&list_1())] };
     vec![
         ("directory", "All there is.", page(None, None, vec![item.clone()])),
         (
@@ -152,7 +152,7 @@ fn directories() -> Vec<Sample> {
         ("directory_wanted", "She is wanted.", wanted(None, vec![name("alice")])),
         ("directory_wanted_full", "No room.", wanted(Some(full), Vec::new())),
         ("directory_entry", "A user.", PeerFrame::DirectoryEntry(entry)),
-        ("newer_lists", "A device is new.", PeerFrame::NewerLists(newer)),
+        ("newer_lists", "A device is new.", PeerFrame::NewerListsFor(newer)),
     ]
 }
 
