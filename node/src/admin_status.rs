@@ -29,7 +29,7 @@ impl Admin {
             "federation_by_hand": status.is_federation_set,
             "requests": status.requests,
             "retired_ms": status.retired_ms,
-            "log_entries": status.log.map(|(seq, _)| seq),
+            "log_entries": status.log.map_or(0, |(seq, _)| seq),
             "log_hash": status.log.map(|(_, hash)| hash.to_string()),
             "full": status.intake == Intake::Nobody,
             "full_for_peers": status.intake != Intake::Everybody,

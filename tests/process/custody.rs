@@ -115,7 +115,7 @@ async fn evidence_verifies(cluster: &mut Cluster, dir: &Path) {
 
 /// A row of what a node says about custody.
 async fn custody(at: &Server, side: &str, name: &str) -> Value {
-    at.ask("custody").await[side][0][name].clone()
+    at.ask("custody list").await[side][0][name].clone()
 }
 
 #[test]

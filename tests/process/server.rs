@@ -194,9 +194,12 @@ impl Server {
         self.child.take().expect("a running node").kill().await.expect("killing a node");
     }
 
-    /// What `tidings admin` answers to `status`, `peers` or `queue`.
+    /// What `tidings admin` answers to `status`, `peers`, `queue` or `custody list`.
     pub(crate) async fn ask(&self, question: &str) -> Value {
-        binary::json(&["admin", question, "--json", "--data", text(&self.folder)]).await
+        let mut args = vec!["admin"];
+        args.extend(question.split(' '));
+        args.extend(["--json", "--data", text(&self.folder)]);
+        binary::json(&args).await
     }
 
     /// One number of `tidings admin status`.
