@@ -225,6 +225,7 @@ fn fault(entries: &[Value], newest: Option<&str>, holds: Option<&str>) -> Option
     (!is_held).then(|| "the hash that was noted is not among them".to_owned())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "any other value is read, or is none")]
 fn read(entry: &Value) -> Option<(u64, AdminLogRow)> {
     let text = |name: &str| Some(entry.get(name)?.as_str()?.to_owned());
     let previous = match entry.get("previous")? {

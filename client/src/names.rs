@@ -164,7 +164,7 @@ impl<S: Sealer> ClientCore<S> {
 
     fn end_resolving(&mut self, domain: &Domain, found: &Result<NodeId, NameError>) {
         for token in self.names.used.remove(domain).unwrap_or_default() {
-            self.effect(ClientEffect::Resolved { token, found: found.clone() });
+            self.effect(ClientEffect::Resolved { token, found: *found });
         }
     }
 

@@ -359,6 +359,10 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are the core's: `command` names them"
+    )]
     async fn answer(&self, request: AdminRequest, who: u32) -> Answer {
         let command = match request {
             AdminRequest::Federation { mode: None } => {

@@ -196,6 +196,7 @@ struct Worker {
 
 impl Relay {
     /// Runs until the peer link or the loop ends.
+    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<P2pEvent>) {
         if self.announce.is_deaf && self.tell_addresses().await.is_err() {
             return;

@@ -134,7 +134,6 @@ fn changes(held: &Config, read: &Config) -> (Vec<&'static str>, Vec<&'static str
         ("custodians", old.custodians != new.custodians),
         ("dns_servers", old.dns_servers != new.dns_servers),
         ("listen_peers", old.peers.listen != new.peers.listen),
-        ("dns_servers", old.dns_servers != new.dns_servers),
         ("routes", routes(old, true) != routes(new, true)),
         ("default_route", routes(old, false) != routes(new, false)),
         ("gateway_for", old.gateway_for != new.gateway_for),

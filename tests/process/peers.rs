@@ -58,6 +58,9 @@ fn who_is_denied_is_kept_out_and_its_mail_fails_with_the_reason_until_it_is_allo
         assert_eq!(cluster.alice.shown().len(), 0);
         let allowed = say(&cluster.acme, &["peers", "allow", &globex]).await;
         assert_eq!(allowed.out, format!("{globex} is allowed\n"));
+        // globex was refused for good: it asks again by itself later, or when its administrator says so.
+        let again = say(&cluster.globex, &["peers", "retry-now", &cluster.acme.id.to_text()]).await;
+        assert_eq!(again.code, Some(0), "{again:?}");
         cluster.alice.until("what waited", |seen| seen.shown == ["let me in"]).await;
         let refused = say(&cluster.acme, &["peers", "retry-now", "nobody"]).await;
         assert_eq!(refused.code, Some(4), "{refused:?}");

@@ -29,9 +29,10 @@ impl Core {
         command: AdminCommand,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let (who, command) = match command {
-            AdminCommand::By { who, command } => (Some(who), *command),
-            command => (None, command),
+        let (who, command) = if let AdminCommand::By { who, command } = command {
+            (Some(who), *command)
+        } else {
+            (None, command)
         };
         if let AdminCommand::Names(NameCommand::Check { domain }) = &command
             && self.check_name(domain, Some(Waiter::Admin(token)))

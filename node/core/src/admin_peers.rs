@@ -34,7 +34,6 @@ impl Core {
             return Ok(AdminReply::Refused(why));
         }
         let is_kept_out = matches!(change, PeerChange::Deny);
-        let is_let_in = matches!(change, PeerChange::Allow);
         if !is_kept_out {
             self.peer_number(&node, txn)?;
         }
@@ -73,11 +72,6 @@ impl Core {
             }
         }
         self.enforce(&node);
-        if is_let_in {
-            // What waits there for us was refused for good: it goes on when we call.
-            self.retry_now(&node);
-            self.reach(&node);
-        }
         self.batch.peers.insert(node);
         Ok(AdminReply::Done)
     }

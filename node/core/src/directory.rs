@@ -177,6 +177,7 @@ impl Core {
     }
 
     /// Our word for the list of a user here.
+    #[expect(clippy::type_complexity, reason = "a pair that has no meaning of its own")]
     fn signed_listing(
         &self,
         name: &UserName,

@@ -381,6 +381,7 @@ impl Core {
         self.on_peer_closed(link);
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each frame")]
     pub(crate) fn on_peer(
         &mut self,
         link: LinkId,

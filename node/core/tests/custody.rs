@@ -1,14 +1,16 @@
 //! globex is away, and initech holds for it what alice at acme writes to bob: three real cores on
 //! memory stores, carried by hand. Liars, time and the real clients are the simulator's.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
 #[path = "support/three.rs"]
 mod three;

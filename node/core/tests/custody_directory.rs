@@ -1,14 +1,16 @@
 //! globex is away, and its custodian tells strangers who its users are: and what becomes of a custodian
 //! that makes users up, of an agreement that is full, and of one that is taken back.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with other tests")]
 
 #[path = "support/three.rs"]
 mod three;

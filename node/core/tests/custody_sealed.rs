@@ -1,14 +1,16 @@
 //! What a custodian sees and may let go, and what becomes of an envelope that was changed on its way or
 //! sealed to a key that was replaced. How it holds and hands over at all is in `custody.rs`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with other tests")]
 
 #[path = "support/three.rs"]
 mod three;

@@ -1,15 +1,16 @@
 //! What globex refuses again and again, and what its links break over: acme is a real core on a
 //! memory store, and globex answers by hand. Time and faults in all their orders are the simulator's.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
 mod support;
 

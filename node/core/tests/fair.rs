@@ -2,14 +2,16 @@
 //! that has written it, and a backlog drains meanwhile. acme is a real core on a memory store; the others
 //! answer by hand. How long a batch takes is for the benches.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
 mod support;
 

@@ -1,15 +1,16 @@
 //! Domains: when the DNS is asked, what is pinned, and that nothing but an administrator moves a pin. The
 //! DNS and the nodes that it names are played by hand; a real server is in `tests/process/dns.rs`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
 mod support;
 
@@ -411,7 +412,7 @@ fn a_node_says_whether_the_dns_names_it_for_its_own_domains() {
     let mut acme = Node::open_as(ACME, claiming, &disk, 1, NOW_MS);
     acme.give([Event::Tick]);
     let domain = Domain::parse(own).unwrap();
-    assert_eq!(acme.resolves, [domain.clone()]);
+    assert_eq!(acme.resolves, std::slice::from_ref(&domain));
     let alice = Phone::join(&mut acme, "alice", 30);
     let mut world = World { acme, disk, alice, requests: 0 };
     let found = |world: &mut World| {
@@ -435,7 +436,7 @@ fn a_node_says_whether_the_dns_names_it_for_its_own_domains() {
     }
     world.acme.resolves.clear();
     world.acme.wait(24 * HOUR_MS);
-    assert_eq!(world.acme.resolves, [domain.clone()], "once a day");
+    assert_eq!(world.acme.resolves, std::slice::from_ref(&domain), "once a day");
     let alias = NameCommand::Alias { domain, node: node_of(THIEF) };
     assert!(matches!(world.admin(alias), Some(AdminReply::Refused(_))));
 }

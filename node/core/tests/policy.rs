@@ -2,15 +2,16 @@
 //! taken from it that he keeps out at that moment, by any way; and what was accepted is delivered or its
 //! sender is told. Three real cores on memory stores.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "helpers of tests"
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with walk.rs")]
 
 mod net;
 mod support;

@@ -1,14 +1,16 @@
 //! Next hops and gateways: real cores on memory stores, several links at once, carried by hand. Lying
 //! gateways, crashes and the real clients are the simulator's.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests"
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with other tests")]
 
 mod gateways;
 mod support;

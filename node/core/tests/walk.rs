@@ -1,15 +1,17 @@
 //! One message from alice at acme to bob at globex, through two real cores on memory stores, with
 //! devices that are nothing but keys. Faults, time and the real clients are the simulator's.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
     clippy::expect_used,
-    clippy::wildcard_enum_match_arm,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
-    reason = "helpers of tests; the rows are printed for whoever asks"
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers that tests share"
 )]
-#![allow(dead_code, reason = "the helpers are shared with other tests")]
 
 mod support;
 
