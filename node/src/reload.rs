@@ -240,7 +240,9 @@ mod tests {
             take_over(&mut after, read.clone());
             assert_eq!(changes(&after, &read).0.len(), 0, "{line} is in force");
         }
-        let is_key = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_key = |word: &&str| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        };
         let lines = EXAMPLE.lines().filter_map(|line| {
             line.trim_start_matches("#e.g.").trim_start_matches('#').trim().split(" = ").next()
         });

@@ -108,7 +108,9 @@ async fn evidence_verifies(cluster: &mut Cluster, dir: &Path) {
         .filter(|step| step["proved"] == true)
         .filter_map(|step| step["claim"].as_str())
         .collect();
-    assert_eq!(&steps[..4], ["Accepted", "Custody", "AtDest", "Delivered"], "{trace}");
+    // globex's own word may come after its device's, and is no tick.
+    let told: Vec<&str> = steps.iter().copied().filter(|step| *step != "AtDest").collect();
+    assert_eq!(told.first_chunk(), Some(&["Accepted", "Custody", "Delivered"]), "{trace}");
     assert_eq!((way["ended"].as_str(), way["gaps"][0].as_str()), (steps.last().copied(), None));
     cluster.alice.come_back();
 }

@@ -27,7 +27,7 @@ fn a_bad_line_changes_nothing_and_a_good_one_at_once_what_it_may() {
         // The first line would be good by itself.
         acme.configure(None, "federation = \"closed\"\ndevice_rows_max = 0\n");
         let refused = reload(&acme).await;
-        assert_eq!(refused.code, Some(4), "{refused:?}");
+        assert_eq!(refused.code, Some(1), "{refused:?}");
         for word in ["node.toml, line 9:", "from 1 to"] {
             assert!(refused.err.contains(word), "{refused:?}");
         }
