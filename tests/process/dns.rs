@@ -89,6 +89,12 @@ async fn names(server: &Server, args: &[&str]) -> Value {
     in_time("an answer about names", binary::json(&all)).await
 }
 
+/// Until a node finds both halves of what binds a domain.
+async fn found(at: &Server, domain: &str) {
+    let is_bound = async || names(at, &["check", domain]).await["found"] == "bound";
+    until("a domain to be found", is_bound).await;
+}
+
 async fn join(who: &str, server: &Server, home: &Path) -> Value {
     let invite = server.invite(1).await;
     binary::json(&["join", &invite, "--name", who, "--home", text(home), "--json"]).await
@@ -170,6 +176,9 @@ fn people_write_to_domains_and_a_changed_record_waits_for_people() {
         assert_eq!(joined["domain_addresses"], serde_json::json!(["alice@acme.example"]));
         join("bob", globex, &bob).await;
         join("bob", other, &twin).await;
+        // A node that has just started is not in the DHT at once.
+        found(acme, "globex.example").await;
+        found(globex, "acme.example").await;
         // Both ways.
         let sent = run(&["send", "bob@globex.example", "hello bob"], &alice).await;
         assert_eq!(sent.code, Some(0), "{sent:?}");
@@ -237,6 +246,7 @@ fn a_domain_that_is_not_bound_is_refused_and_an_alias_needs_no_dns() {
         }
         let sent = run(&["send", "bob@gl\u{f6}bex.example", "hello"], &alice).await;
         assert!(sent.code == Some(1) && sent.err.contains("xn--"), "{sent:?}");
+        found(&world.acme, "globex.example").await;
         let sent = run(&["send", "bob@globex.example", "while it is up"], &alice).await;
         assert_eq!(sent.code, Some(0), "{sent:?}");
         world.dns.set("acme.example", None).await;
