@@ -186,7 +186,7 @@ impl World {
     pub fn liar_swaps(&mut self, node: usize, frame: &PeerFrame) -> Option<PeerFrame> {
         let PeerFrame::Forward(forward) = frame else { return None };
         let is_own = forward.header.origin == self.nodes[node].id;
-        if !self.faults_on || !self.nodes[node].lies || is_own || !self.lie_chance.happens(300) {
+        if !self.faults_on || !self.nodes[node].lies || is_own || !self.lie_chance.happens(700) {
             return None;
         }
         let (ix, destination) = self

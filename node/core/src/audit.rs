@@ -42,6 +42,10 @@ pub(crate) struct Audits {
     interval_ms: u64,
     /// The audit under way: next lsn, and the last one.
     pass: Option<(u64, u64)>,
+    /// After an audit of everything, the ways back: the next lsn.
+    ways: Option<u64>,
+    /// True while the page is one of ways back.
+    is_of_ways: bool,
     /// The page that waits for its answer, and until when.
     page: BTreeMap<Eid, u64>,
     page_until_ms: u64,
@@ -56,6 +60,8 @@ impl Default for Audits {
             all_ms: u64::MAX,
             interval_ms: FIRST_MS,
             pass: None,
+            ways: None,
+            is_of_ways: false,
             page: BTreeMap::new(),
             page_until_ms: 0,
             is_known: false,
@@ -79,11 +85,16 @@ impl Audits {
     /// with an audit of all that was ever sent.
     pub(crate) fn linked(&mut self, now_ms: u64, is_new_store: bool, sent: u64) {
         if is_new_store || !self.is_known {
-            self.pass = Some((0, sent));
+            self.start_all(sent);
             self.interval_ms = FIRST_MS;
             self.all_ms = now_ms + FIRST_MS;
         }
         self.is_known = true;
+    }
+
+    const fn start_all(&mut self, sent: u64) {
+        self.pass = Some((0, sent));
+        self.ways = Some(0);
     }
 
     /// The link is gone; an audit under way begins again.
@@ -91,6 +102,9 @@ impl Audits {
         self.page.clear();
         self.page_until_ms = 0;
         if let Some((next, _)) = &mut self.pass {
+            *next = 0;
+        }
+        if let Some(next) = &mut self.ways {
             *next = 0;
         }
     }
@@ -110,7 +124,7 @@ impl Audits {
             return;
         }
         if self.all_ms <= now_ms {
-            self.pass = Some((0, sent));
+            self.start_all(sent);
             self.interval_ms = (self.interval_ms * 2).min(INTERVAL_MS_MAX);
             self.all_ms = now_ms + self.interval_ms;
             self.fresh = None;
@@ -147,7 +161,7 @@ impl Core {
             }
             // A peer that does not answer is asked again at the next interval.
             peer.audits.page.clear();
-            peer.audits.pass = None;
+            (peer.audits.pass, peer.audits.ways) = (None, None);
         }
         peer.audits.start(now_ms, peer.sent);
         while let Some(peer) = self.peers.get(node)
@@ -169,16 +183,7 @@ impl Core {
             let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
             peer.audits.pass = (!is_last && beyond <= last).then_some((beyond, last));
             if !page.is_empty() {
-                let eids = page.keys().copied().collect();
-                peer.audits.page = page;
-                peer.audits.page_until_ms = now_ms + ANSWER_MS_MAX;
-                let frame = if way == *node {
-                    PeerFrame::Audit(Audit { eids })
-                } else {
-                    // A next hop answers for itself: what it has not is offered to it again.
-                    PeerFrame::Offer(Offer { destination: *node, eids })
-                };
-                self.tell_peer(link, frame);
+                self.ask_page(node, link, page, false);
                 return Ok(());
             }
             if peer.audits.pass.is_none() {
@@ -190,7 +195,50 @@ impl Core {
                 }
             }
         }
+        self.pump_ways(node, link, txn)
+    }
+
+    /// Asks what became of envelopes that were let go.
+    fn pump_ways(&mut self, node: &NodeId, link: LinkId, txn: &dyn Txn) -> Result<(), StoreError> {
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let Some(next) = peer.audits.ways.filter(|_| peer.audits.pass.is_none()) else {
+            return Ok(());
+        };
+        let ways = Self::ways(txn, peer.number, next, limits::AUDIT_EIDS_MAX)?;
+        let is_last = ways.len() < limits::AUDIT_EIDS_MAX;
+        let beyond = ways.last().map(|(lsn, _)| lsn + 1);
+        peer.audits.ways = beyond.filter(|_| !is_last);
+        if !ways.is_empty() {
+            self.ask_page(
+                node,
+                link,
+                ways.into_iter().map(|(lsn, eid)| (eid, lsn)).collect(),
+                true,
+            );
+        }
         Ok(())
+    }
+
+    fn ask_page(
+        &mut self,
+        node: &NodeId,
+        link: LinkId,
+        page: BTreeMap<Eid, u64>,
+        is_of_ways: bool,
+    ) {
+        let is_direct = self.way_of(node) == *node;
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let eids = page.keys().copied().collect();
+        peer.audits.is_of_ways = is_of_ways;
+        peer.audits.page = page;
+        peer.audits.page_until_ms = self.now_ms + ANSWER_MS_MAX;
+        let frame = if is_direct {
+            PeerFrame::Audit(Audit { eids })
+        } else {
+            // A next hop answers for itself: what it has not is offered to it again.
+            PeerFrame::Offer(Offer { destination: *node, eids })
+        };
+        self.tell_peer(link, frame);
     }
 
     /// A next hop says which of ours it has not, and would take. With a refusal it says nothing of
@@ -224,6 +272,12 @@ impl Core {
     ) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        if peer.audits.is_of_ways {
+            let page = core::mem::take(&mut peer.audits.page);
+            self.batch.peers.insert(*node);
+            let asked = unknown.iter().copied().filter(|eid| page.contains_key(eid));
+            return self.forget_ways(node, asked, txn);
+        }
         let mut lost = 0;
         for eid in unknown {
             if let Some(lsn) = peer.audits.page.remove(eid)

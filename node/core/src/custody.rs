@@ -24,7 +24,7 @@ use crate::{
     policy::{Act, Verdict},
     schema::{
         self, CONSENTS, EXPIRY, ExpiryKind, OUT, OUTBOX, OutCopy, OutRow, OutboxRow, SEEN, SeenRow,
-        expiry_key, peer_key,
+        WAYS, expiry_key, peer_key,
     },
     settings::{CustodyTerms, Sabotage},
     space::Asker,
@@ -369,6 +369,9 @@ impl Core {
         let agreed = by.map_or(Ok(0), |by| self.peer_number(&by, txn))?;
         let lsn = self.next_lsn(txn);
         schema::put(txn, OUTBOX, &peer_key(peer, lsn), row)?;
+        if let Some(before) = &before {
+            txn.delete(WAYS, &peer_key(before.peer, before.lsn))?;
+        }
         let open = copies.iter().map(|copy| OutCopy { copy: *copy, device: None, done: None });
         let out = OutRow {
             peer,
@@ -402,25 +405,6 @@ impl Core {
         self.batch.peer_rows.insert(absent);
         self.batch.peers.insert(absent);
         Ok(())
-    }
-
-    /// The destination has signed that it has the envelope: its body need not stand here as well. The
-    /// way back stays, for what its devices will say.
-    pub(crate) fn let_go(
-        &mut self,
-        eid: &Eid,
-        incarnation: u64,
-        row: &mut OutRow,
-        txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
-        let peer = self.numbers.get(&row.peer).and_then(|node| self.peers.get(node));
-        let is_its_store = peer.is_some_and(|peer| peer.incarnation == Some(incarnation));
-        if row.let_go.is_some() || !is_its_store {
-            return Ok(());
-        }
-        self.drop_outbox_row(eid, row, txn)?;
-        row.let_go = Some(incarnation);
-        schema::put(txn, OUT, eid.as_bytes(), row)
     }
 }
 

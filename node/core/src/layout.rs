@@ -108,6 +108,7 @@ pub static LAYOUT: &[Layout] = &[
     rows::<CustodyRow>(schema::CUSTODY, &[NODE]),
     rows::<OutboxRow>(schema::OUTBOX, &[PEER, LSN]),
     rows::<OutRow>(schema::OUT, &[EID]),
+    rows::<Eid>(schema::WAYS, &[PEER, LSN]),
     rows::<SubmitRow>(schema::SUBMITS, &[DEVICE, SUBMIT]),
     rows::<BodyRow>(schema::BODIES, &[LSN]),
     rows::<InboxRow>(schema::INBOX, &[DEVICE, LSN]),

@@ -57,6 +57,7 @@ pub mod storage;
 mod submit;
 mod tally;
 mod timers;
+mod ways;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};

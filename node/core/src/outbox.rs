@@ -19,7 +19,9 @@ use crate::{
     event::LinkId,
     peer::{Peer, Sent},
     policy::{Act, Verdict},
-    schema::{self, DEAD_LETTERS, OUT, OUTBOX, OutRow, OutboxRow, lsn_of, peer_key, range_from},
+    schema::{
+        self, DEAD_LETTERS, OUT, OUTBOX, OutRow, OutboxRow, WAYS, lsn_of, peer_key, range_from,
+    },
     settings::Sabotage,
     step::{Stage, Step},
 };
@@ -494,7 +496,11 @@ impl Core {
     pub(crate) fn drop_out(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<(), StoreError> {
         let Some(row) = schema::get::<OutRow>(txn, OUT, eid.as_bytes())? else { return Ok(()) };
         txn.delete(OUT, eid.as_bytes())?;
-        if row.let_go.is_some() { Ok(()) } else { self.drop_outbox_row(eid, &row, txn) }
+        if row.let_go.is_some() {
+            txn.delete(WAYS, &peer_key(row.peer, row.lsn))
+        } else {
+            self.drop_outbox_row(eid, &row, txn)
+        }
     }
 
     /// What is held is sealed to a key that the destination has replaced: nobody can open it any more.

@@ -61,6 +61,8 @@ pub const CUSTODY: Table = Table::new("custody");
 pub const OUTBOX: Table = Table::new("outbox");
 /// eid → [`OutRow`]: where in the outbox, and which copies are final.
 pub const OUT: Table = Table::new("out");
+/// peer ‖ lsn → eid: envelopes that a custodian has let go, and whose statements still go back by it.
+pub const WAYS: Table = Table::new("ways");
 /// device ‖ submit id → [`SubmitRow`]: the answer to a repeated submission.
 pub const SUBMITS: Table = Table::new("submits");
 /// lsn → [`BodyRow`]: envelopes for several own devices, and large ones, once each.
@@ -112,6 +114,7 @@ pub static SCHEMA: Schema = Schema {
         CUSTODY,
         OUTBOX,
         OUT,
+        WAYS,
         SUBMITS,
         BODIES,
         INBOX,

@@ -20,7 +20,7 @@ use rand_core::SeedableRng as _;
 use tidings_core::{
     event::{Event, LinkId},
     ingress::{Read, read_peer_frame},
-    schema::OUTBOX,
+    schema::{OUT, OUTBOX, WAYS},
 };
 use tidings_protocol::{
     codec,
@@ -32,11 +32,11 @@ use tidings_protocol::{
     sealed::SealedTargets,
     statement::Claim,
 };
-use tidings_store::{MemDisk, Store as _};
+use tidings_store::{MemDisk, Store as _, Table};
 
 use three::{
     ACME, GLOBEX, INITECH, Three, connect, fail_to_reach, part, peer, settle,
-    support::{NOW_MS, Node, identity_again},
+    support::{self, NOW_MS, Node, identity_again, identity_with},
     terms, three,
 };
 
@@ -180,4 +180,74 @@ fn once_its_destination_has_it_a_custodian_keeps_the_way_back_alone() {
     let notes = three.alice.notes(&mut three.acme);
     assert_eq!(notes, [Claim::Custody, Claim::AtDest, Claim::Delivered]);
     assert_eq!(peer(&mut three.acme, globex).queued, 0);
+}
+
+#[test]
+fn a_way_back_that_its_destination_knows_no_more_is_forgotten() {
+    let disk = MemDisk::new();
+    let mut three = three::three_on(&disk, Some(terms(100)), true);
+    three.globex.give([Event::ClientClosed { conn: three.bob.conn }]);
+    let before = disk.image();
+    three.write(1);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    part(&mut three.acme, &mut three.initech);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    part(&mut three.initech, &mut three.globex);
+    assert_eq!(rows(&mut three.initech, OUT), 1, "the way back");
+    disk.restore(&before);
+    let identity = identity_with(GLOBEX, vec![three.initech.id]);
+    three.globex = Node::open_as(GLOBEX, identity, &disk, 2, NOW_MS);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    // Who was put back finds out, and begins anew.
+    part(&mut three.initech, &mut three.globex);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    assert_eq!([rows(&mut three.initech, OUT), rows(&mut three.initech, WAYS)], [0, 0]);
+    part(&mut three.initech, &mut three.globex);
+    // Its origin has it, and brings it.
+    let (bob, _) = three.bob.again(&mut three.globex, tidings_core::event::ConnId(77));
+    connect(&mut three.acme, ACME, &mut three.globex, GLOBEX);
+    assert_eq!(bob.receive_numbers(&mut three.globex), [1]);
+    settle(&mut three.acme, &mut three.globex);
+    assert_eq!(rows(&mut three.acme, OUT), 0);
+}
+
+#[test]
+fn a_custodian_that_was_put_back_asks_for_the_ends_that_it_has_missed() {
+    let disk = MemDisk::new();
+    let mut three = three(Some(terms(100)), true);
+    let (id, mut settings) = support::identity(INITECH);
+    settings.custody = vec![terms(100)];
+    let identity = (id, settings);
+    three.initech = Node::open_as(INITECH, identity.clone(), &disk, 1, NOW_MS);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    part(&mut three.initech, &mut three.globex);
+    three.write(1);
+    connect(&mut three.acme, ACME, &mut three.initech, INITECH);
+    part(&mut three.acme, &mut three.initech);
+    three.globex.give([Event::ClientClosed { conn: three.bob.conn }]);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    let before = disk.image();
+    let (bob, _) = three.bob.again(&mut three.globex, tidings_core::event::ConnId(77));
+    assert_eq!(bob.receive_numbers(&mut three.globex), [1]);
+    settle(&mut three.initech, &mut three.globex);
+    assert_eq!(rows(&mut three.initech, OUT), 0);
+    part(&mut three.initech, &mut three.globex);
+    disk.restore(&before);
+    three.initech = Node::open_as(INITECH, identity, &disk, 2, NOW_MS);
+    assert_eq!(rows(&mut three.initech, OUT), 1);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    // Who was put back finds out, and begins anew.
+    part(&mut three.initech, &mut three.globex);
+    connect(&mut three.initech, INITECH, &mut three.globex, GLOBEX);
+    assert_eq!([rows(&mut three.initech, OUT), rows(&mut three.initech, WAYS)], [0, 0]);
+}
+
+fn rows(node: &mut Node, table: Table) -> usize {
+    let mut count = 0;
+    let mut read = |txn: &mut dyn tidings_store::Txn| {
+        count = txn.range(table, &[], &[0xff; 40], 100)?.len();
+        Ok(())
+    };
+    node.store.batch(&mut read).unwrap();
+    count
 }

@@ -366,7 +366,9 @@ impl World {
             let Some(eid) = eid else { continue };
             let Some(row) = ghost.out.get(&eid) else { continue };
             let ended = |copy: &schema::OutCopy| self.is_copy_over(&eid, row, copy);
-            let may_go = row.account.is_none() && self.may_let_go(facts, &eid);
+            // What was let go is but a way back: a destination that was put back knows it no more.
+            let is_way = change.table == OUT && row.let_go.is_some();
+            let may_go = row.account.is_none() && (is_way || self.may_let_go(facts, &eid));
             if row.expires_ms > facts.clock_ms && !may_go && !row.copies.iter().all(ended) {
                 let name = self.name(Machine::Node(node));
                 let what = format!("{name} dropped {} before its end is proved", short(&eid.0));
