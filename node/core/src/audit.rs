@@ -99,6 +99,9 @@ impl Audits {
 
     /// The link is gone; an audit under way begins again.
     pub(crate) fn unlink(&mut self) {
+        if self.is_of_ways && !self.page.is_empty() {
+            self.ways = Some(0);
+        }
         self.page.clear();
         self.page_until_ms = 0;
         if let Some((next, _)) = &mut self.pass {
@@ -162,6 +165,9 @@ impl Core {
             // A peer that does not answer is asked again at the next interval.
             peer.audits.page.clear();
             (peer.audits.pass, peer.audits.ways) = (None, None);
+            if peer.audits.all_ms == u64::MAX {
+                peer.audits.all_ms = now_ms + peer.audits.interval_ms;
+            }
         }
         peer.audits.start(now_ms, peer.sent);
         while let Some(peer) = self.peers.get(node)
