@@ -174,6 +174,14 @@ impl Person {
         self.until("the texts to be on disk", |seen| seen.composed >= wanted).await;
     }
 
+    /// Displays all that has arrived from somebody, as a person who opens the conversation.
+    pub(crate) async fn display(&self, from: &Peer) {
+        let views = self.conversation(from).await;
+        let messages = views.into_iter().map(|view| view.message).collect();
+        let displayed = ClientEvent::Displayed { messages };
+        self.handle().event(displayed).await.expect("a running device");
+    }
+
     /// Waits until so many of all own messages have got at least so far.
     pub(crate) async fn until_reached(&self, status: Status, count: usize) {
         let rank = usize::from(status.rank());

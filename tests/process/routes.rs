@@ -1,16 +1,25 @@
 //! acme and globex may speak to a gateway alone: neither knows the other's address, and acme listens
-//! nowhere. How their routes are set and shown; what passes is tested in `core/tests/routes.rs`.
+//! nowhere. All that alice and bob write goes through the gateway, and its ticks come back the same way.
 
 use std::{fs, path::Path};
 
 use serde_json::Value;
+use tidings_client::event::Status;
 
 use crate::{
     binary,
     cluster::{Cluster, test},
     person::Person,
-    server::{Server, text},
+    server::{Server, text, until},
 };
+
+/// What `admin peers` of one node says about another one.
+async fn peer(at: &Server, about: &Server) -> Value {
+    let peers = at.ask("peers").await;
+    let id = about.id.to_text();
+    let row = peers.as_array().into_iter().flatten().find(|peer| peer["node"] == id.as_str());
+    row.cloned().unwrap_or(Value::Null)
+}
 
 /// Says through which node the others are reached, where that one is, and nothing else.
 fn behind(gate: &Server, address: &str) -> String {
@@ -41,6 +50,76 @@ async fn gather(dir: &Path) -> Cluster {
     let alice = Person::join("alice", &acme, dir.join("alice")).await;
     let bob = Person::join("bob", &globex, dir.join("bob")).await;
     Cluster { hub: gate, acme, globex, alice, bob, sent: Vec::new() }
+}
+
+#[test]
+fn two_nodes_that_may_speak_to_a_gateway_alone_have_all_of_it() {
+    test(async |dir| {
+        let mut cluster = gather(dir).await;
+        cluster.send("hello", 2).await;
+        cluster.all_is_well().await;
+        let Cluster { hub, acme, globex, alice, bob, .. } = &mut cluster;
+        bob.write(&alice.peer, &["and back".to_owned()]).await;
+        bob.until_reached(Status::Delivered, 1).await;
+        assert_eq!(alice.shown(), ["and back"]);
+        // Blue: what is read comes back through the gateway too.
+        bob.display(&alice.peer).await;
+        alice.until_reached(Status::Read, 2).await;
+        assert_eq!(peer(acme, globex).await["connected"], false, "they have never met");
+        assert_eq!(peer(acme, globex).await["via"], hub.id.to_text().as_str());
+        // What is on its way while the gateway is gone waits, and what it holds it still has.
+        globex.stop().await;
+        let texts: Vec<String> = (1..=5).map(|number| format!("kept {number}")).collect();
+        alice.write(&bob.peer, &texts).await;
+        alice.until_reached(Status::Held, 7).await;
+        hub.kill().await;
+        let later: Vec<String> = (1..=5).map(|number| format!("waiting {number}")).collect();
+        alice.write(&bob.peer, &later).await;
+        hub.start().await;
+        globex.start().await;
+        alice.until_reached(Status::Delivered, 12).await;
+        until("the gateway to be free", async || peer(hub, globex).await["in_custody"] == 0).await;
+        cluster.sent.extend(texts.into_iter().chain(later));
+        cluster.all_is_well().await;
+        the_way_is_proved(&mut cluster, dir).await;
+        cluster.end().await;
+    });
+}
+
+/// The chain of a message that passed through: who took it, who passed it on, whose device has it.
+async fn the_way_is_proved(cluster: &mut Cluster, dir: &Path) {
+    let views = cluster.alice.conversation(&cluster.bob.peer).await;
+    let message = views.last().expect("a message").message.msg.to_string();
+    cluster.alice.leave().await;
+    let file = dir.join("evidence");
+    let home = cluster.alice.home.clone();
+    let export = ["export", &message, "--home", text(&home), "--out", text(&file), "--json"];
+    let exported = binary::json(&export).await;
+    let words = |name: &str| -> Vec<String> {
+        let all = exported[name].as_array().into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut verify = vec!["verify".to_owned(), text(&file).to_owned(), "--json".to_owned()];
+    let gate = cluster.hub.id.to_text();
+    for node in words("nodes").into_iter().chain([gate.clone()]) {
+        verify.extend(["--node".to_owned(), node]);
+    }
+    for account in words("accounts") {
+        verify.extend(["--account".to_owned(), account]);
+    }
+    let args: Vec<&str> = verify.iter().map(String::as_str).collect();
+    let verdict = binary::json(&args).await;
+    let found = verdict["statements"].as_array().expect("statements");
+    for claim in ["Accepted", "Custody", "Delivered"] {
+        let is_proved = |finding: &&Value| finding["claim"] == claim && finding["proved"] == true;
+        assert!(found.iter().any(|finding| is_proved(&finding)), "{claim} in {verdict}");
+    }
+    let trace = binary::json(&["trace", &message, "--home", text(&home), "--json"]).await;
+    let steps = trace["devices"][0]["steps"].as_array().expect("steps");
+    let held = steps.iter().find(|step| step["claim"] == "Custody").expect("the gateway's step");
+    assert_eq!(held["proved"], true, "{trace}");
+    assert!(held.to_string().contains(&gate), "the gateway is named: {trace}");
+    cluster.alice.come_back();
 }
 
 /// `admin routes` of a running node.
