@@ -48,7 +48,9 @@ impl World {
                 self.forge(node, link, (envelope.eid, *copy));
             }
         }
+        // For its own users its word counts, and who believed it would do so for ever.
         if let PeerInput::FetchFor(fetch) = input
+            && fetch.node != self.nodes[node].id
             && self.lie_chance.happens(600)
         {
             let answer = self.made_up_user(node, fetch);

@@ -80,6 +80,12 @@ impl Topology {
         }
     }
 
+    /// Whether a node may be told to send through a third what is for its neighbour.
+    #[must_use]
+    pub fn may_be_misled(self, nodes: usize, node: usize, to: usize) -> bool {
+        self.turn().is_some() && node + 1 == nodes && to == 1
+    }
+
     /// Whether a node passes on for others.
     #[must_use]
     pub fn is_gateway(self, nodes: usize, node: usize) -> bool {

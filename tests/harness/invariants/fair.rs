@@ -59,7 +59,7 @@ impl World {
     /// its answer, or has waited for one for too long. Checked after each batch of a node, for each
     /// envelope that it has neither sent to anybody nor offered to a custodian, on each of its links. Not
     /// checked: windows, which a world does not fill; worlds in which a clock is set, by which a node
-    /// tells how long it has waited; what has expired.
+    /// tells how long it has waited; what has expired; what an administrator's wrong route leads past a link.
     pub fn i21_nobody_waits_for_others(&mut self, node: usize) -> Result<(), Violation> {
         if self.options.clock_spans > 0 || self.oracle.nodes[node].out.is_empty() {
             return Ok(());
@@ -68,6 +68,9 @@ impl World {
         for (link, side) in self.net.links_of(Machine::Node(node)) {
             let Machine::Node(other) = self.net.links[&link].ends[1 - side] else { continue };
             if !self.oracle.peers_greeted.contains(&(link, node)) {
+                continue;
+            }
+            if self.options.topology.may_be_misled(self.nodes.len(), node, other) {
                 continue;
             }
             let other = self.nodes[other].id;
