@@ -1,6 +1,7 @@
 //! Questions about users that pass through this node: asked on by our own routes, and the answers
-//! handed back. Who asks checks the answer: the user's node has signed it. Nothing is kept. Questions of
-//! own devices are in `fetch.rs`.
+//! handed back, also when the device that asked was told that there are none: its node keeps them for the
+//! next time. Who asks checks the answer: the user's node has signed it. Questions of own devices are in
+//! `fetch.rs`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,8 @@ use tidings_protocol::{
     refusal::{Refusal, RefusalCode},
 };
 
-use crate::{Core, event::LinkId, settings::Sabotage};
+use crate::{Core, event::LinkId, fetch::LATE_MS_MAX, settings::Sabotage};
 
-/// How long the next one may take to answer: less than a device waits.
-const ANSWER_MS_MAX: u64 = 4_000;
 /// Questions that may be open at once; more are refused as busy.
 const ASKED_MAX: usize = 4_096;
 
@@ -75,7 +74,7 @@ impl Core {
             return Err(RefusalCode::Unreachable);
         };
         let request = self.fetches.number();
-        let until_ms = self.now_ms + ANSWER_MS_MAX;
+        let until_ms = self.now_ms + LATE_MS_MAX;
         let about = asked.node;
         let open = Asked { link, request: asked.request, about, way, until_ms };
         self.asked_on.open.insert(request, open);

@@ -30,6 +30,9 @@ use crate::{
 
 /// How long a device waits for a peer's answer before it gets what is cached.
 const ANSWER_MS_MAX: u64 = 5_000;
+/// How long an answer may take that is kept for the next question, though its device was told that there
+/// is none: through gateways it may be a long way.
+pub(crate) const LATE_MS_MAX: u64 = 30_000;
 /// Requests that may be open at once; more are refused as busy.
 const FETCHES_MAX: usize = 4_096;
 
@@ -38,6 +41,8 @@ const FETCHES_MAX: usize = 4_096;
 pub(crate) struct Fetches {
     next: u64,
     open: BTreeMap<u64, Fetch>,
+    /// Asked through next hops and given up: what was asked, and until when an answer is kept.
+    late: BTreeMap<u64, (FetchBundle, u64)>,
 }
 
 #[derive(Debug)]
@@ -77,6 +82,13 @@ impl Fetches {
     pub(crate) const fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn keep_late(&mut self, number: u64, asked: FetchBundle, now_ms: u64) {
+        self.late.retain(|_, (_, until_ms)| *until_ms > now_ms);
+        if self.late.len() < FETCHES_MAX {
+            self.late.insert(number, (asked, now_ms + LATE_MS_MAX));
+        }
     }
 
     pub(crate) fn forget(&mut self, conn: ConnId) {
@@ -387,7 +399,9 @@ impl Core {
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
-        let Some(fetch) = self.fetches.open.get(&user.request) else { return Ok(()) };
+        let Some(fetch) = self.fetches.open.get(&user.request) else {
+            return self.on_late_user(node, &user, txn);
+        };
         let is_custodian = fetch.asks(node);
         let asked = fetch.asked.clone();
         if self.way_of(&asked.node) != *node && !is_custodian {
@@ -427,6 +441,30 @@ impl Core {
         let frame =
             Bundles { request: fetch.asked.request, lists: user.lists, bundles: user.bundles };
         self.tell_client(fetch.conn, NodeFrame::Bundles(frame));
+        Ok(())
+    }
+
+    /// An answer for which nobody waits any more: the next question is answered from the cache.
+    fn on_late_user(
+        &mut self,
+        node: &NodeId,
+        user: &User,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let is_asked = |(asked, _): &&(FetchBundle, u64)| {
+            self.way_of(&asked.node) == *node && self.routes.next_hop(&asked.node).is_some()
+        };
+        if self.fetches.late.get(&user.request).filter(is_asked).is_none() {
+            return Ok(());
+        }
+        let Some((asked, until_ms)) = self.fetches.late.remove(&user.request) else {
+            return Ok(());
+        };
+        self.hear_delegation(&asked.node, user.delegation.clone());
+        let is_kept = until_ms > self.now_ms && user.refusal.is_none();
+        if is_kept && self.is_vouched_for(&asked, user) {
+            self.cache_user(&asked, user, txn)?;
+        }
         Ok(())
     }
 
@@ -474,6 +512,9 @@ impl Core {
             let Some(Fetch { conn, asked, .. }) = self.fetches.open.remove(&number) else {
                 continue;
             };
+            if self.routes.next_hop(&asked.node).is_some() {
+                self.fetches.keep_late(number, asked.clone(), now_ms);
+            }
             match cached {
                 Some(known) => {
                     let bundles = if asked.with_bundles { known.bundles } else { Vec::new() };
