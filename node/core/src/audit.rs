@@ -2,7 +2,7 @@
 //! more rarely, at once when the peer's store was rolled back or the own process is new. "Unknown"
 //! means send again. This heals lying peers, dead disks and restored backups without consensus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_protocol::{
     id::{Eid, NodeId},
@@ -31,6 +31,8 @@ const INTERVAL_MS_MAX: u64 = 6 * 3600 * 1000;
 const ANSWER_MS_MAX: u64 = 30 * 1000;
 /// Envelopes in one page: reading them reads their bodies too.
 const PAGE_ROWS: usize = 256;
+/// Ways back that wait to be asked after. With more, who waits for them asks again.
+const AWAITED_MAX: usize = 4_096;
 
 /// The audits of one peer.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct Audits {
     pass: Option<(u64, u64)>,
     /// After an audit of everything, the ways back: the next lsn.
     ways: Option<u64>,
+    /// Ways back that the node before asks after: what comes back may have been lost at a hop.
+    awaited: BTreeSet<Eid>,
     /// True while the page is one of ways back.
     is_of_ways: bool,
     /// The page that waits for its answer, and until when.
@@ -61,6 +65,7 @@ impl Default for Audits {
             interval_ms: FIRST_MS,
             pass: None,
             ways: None,
+            awaited: BTreeSet::new(),
             is_of_ways: false,
             page: BTreeMap::new(),
             page_until_ms: 0,
@@ -169,6 +174,10 @@ impl Core {
                 peer.audits.all_ms = now_ms + peer.audits.interval_ms;
             }
         }
+        if !peer.audits.awaited.is_empty() {
+            self.pump_awaited(node, link);
+            return Ok(());
+        }
         peer.audits.start(now_ms, peer.sent);
         while let Some(peer) = self.peers.get(node)
             && let Some((next, last)) = peer.audits.pass
@@ -210,8 +219,8 @@ impl Core {
         let Some(next) = peer.audits.ways.filter(|_| peer.audits.pass.is_none()) else {
             return Ok(());
         };
-        let ways = Self::ways(txn, peer.number, next, limits::AUDIT_EIDS_MAX)?;
-        let is_last = ways.len() < limits::AUDIT_EIDS_MAX;
+        let ways = Self::ways(txn, peer.number, next, limits::OFFER_EIDS_MAX)?;
+        let is_last = ways.len() < limits::OFFER_EIDS_MAX;
         let beyond = ways.last().map(|(lsn, _)| lsn + 1);
         peer.audits.ways = beyond.filter(|_| !is_last);
         if !ways.is_empty() {
@@ -223,6 +232,27 @@ impl Core {
             );
         }
         Ok(())
+    }
+
+    /// Who has handed an envelope to us asks for it, which we have let go: what became of it is asked of
+    /// the next one on the way, who may have let it go too.
+    pub(crate) fn ask_after(&mut self, destination: &NodeId, eid: Eid) {
+        let Some(peer) = self.peers.get_mut(destination) else { return };
+        if peer.audits.awaited.len() < AWAITED_MAX {
+            peer.audits.awaited.insert(eid);
+            self.batch.peers.insert(*destination);
+        }
+    }
+
+    fn pump_awaited(&mut self, node: &NodeId, link: LinkId) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let mut page = BTreeMap::new();
+        while page.len() < limits::OFFER_EIDS_MAX
+            && let Some(eid) = peer.audits.awaited.pop_first()
+        {
+            page.insert(eid, 0);
+        }
+        self.ask_page(node, link, page, true);
     }
 
     fn ask_page(

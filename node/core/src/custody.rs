@@ -110,7 +110,10 @@ impl Core {
             Err(code) => wanted.refusal = Some(later(code)),
             Ok(room) => {
                 for eid in eids {
-                    if self.holds(node, eid, txn)? {
+                    if let Some(row) = self.held_from(node, eid, txn)? {
+                        if row.let_go.is_some() {
+                            self.ask_after(&destination, *eid);
+                        }
                         continue;
                     }
                     if wanted.eids.len() < room {
@@ -145,12 +148,17 @@ impl Core {
         Ok(limits::OFFER_EIDS_MAX)
     }
 
-    /// True when this very node has handed the envelope to us, and we have it, or know that the
+    /// The row of an envelope that this very node has handed to us, if we have it, or know that the
     /// destination's store still has.
-    fn holds(&self, node: &NodeId, eid: &Eid, txn: &dyn Txn) -> Result<bool, StoreError> {
+    fn held_from(
+        &self,
+        node: &NodeId,
+        eid: &Eid,
+        txn: &dyn Txn,
+    ) -> Result<Option<OutRow>, StoreError> {
         let row = schema::get::<OutRow>(txn, OUT, eid.as_bytes())?;
         let row = row.filter(|row| self.numbers.get(&row.hop) == Some(node));
-        Ok(row.is_some_and(|row| self.is_kept(&row)))
+        Ok(row.filter(|row| self.is_kept(row)))
     }
 
     /// False for what was let go to a store that was rolled back since.
@@ -295,7 +303,8 @@ impl Core {
     ) -> Result<(), StoreError> {
         let header = &passing.forward.header;
         let absent = header.destination;
-        if let Some(code) = self.circle(node, header).or_else(|| self.closed_way(passing)) {
+        let code = self.circle(node, header).or_else(|| self.closed_way(passing));
+        if let Some(code) = code.or_else(|| self.spoiled(passing)) {
             return self.refuse_forward(link, passing, code);
         }
         let before = schema::get::<OutRow>(txn, OUT, passing.eid.as_bytes())?;

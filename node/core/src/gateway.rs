@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use tidings_protocol::{
     device_list::DeviceList,
     envelope::Header,
-    id::{Eid, NodeId},
+    id::{Eid, Hash, NodeId, hash},
     peer_frame::{NewerListsFor, PeerFrame},
     refusal::RefusalCode,
+    sealed::SealedTargets,
     signed::Signed,
 };
 use tidings_store::{StoreError, Txn};
@@ -24,6 +25,8 @@ use crate::{
     space::Asker,
 };
 
+/// Envelopes that are remembered as spoiled. The oldest is forgotten first, and found out once more.
+const SPOILED_MAX: usize = 1_024;
 /// Ways that are remembered as closed: each is one origin's way to one destination.
 const CLOSED_MAX: usize = 1_024;
 
@@ -32,6 +35,8 @@ const CLOSED_MAX: usize = 1_024;
 pub(crate) struct Closed {
     /// By destination and origin.
     ways: BTreeMap<(NodeId, NodeId), ClosedWay>,
+    /// What could not be opened at the end of the way: the hash of its sealed targets, and why.
+    spoiled: BTreeMap<Eid, (Hash, RefusalCode)>,
 }
 
 #[derive(Debug)]
@@ -51,6 +56,13 @@ impl Closed {
             self.ways.pop_first();
         }
         self.ways.insert(way, closed);
+    }
+
+    fn spoil(&mut self, eid: Eid, targets: Hash, code: RefusalCode) {
+        if self.spoiled.len() >= SPOILED_MAX {
+            self.spoiled.pop_first();
+        }
+        self.spoiled.insert(eid, (targets, code));
     }
 
     /// The routes to a node have changed.
@@ -150,6 +162,38 @@ impl Core {
         (closed.until_ms > self.now_ms && !is_further).then_some(closed.code)
     }
 
+    /// What is held cannot be opened at the end of the way: it is sealed to a key that the destination has
+    /// replaced, or a hop before us has put something else in its place, which nobody sees who cannot open
+    /// it. So it is kept no more, and the same is refused from now on: then the hops before us let it go
+    /// too, until one has something else, or the origin finds it missing and seals it again. False for an
+    /// own envelope, and for other refusals.
+    pub(crate) fn drop_unopened(
+        &mut self,
+        eid: &Eid,
+        code: RefusalCode,
+        txn: &mut dyn Txn,
+    ) -> Result<bool, StoreError> {
+        let is_unopened = matches!(code, RefusalCode::StaleKey | RefusalCode::Malformed);
+        let row = schema::get::<OutRow>(txn, OUT, eid.as_bytes())?;
+        let Some(row) = row.filter(|row| is_unopened && row.account.is_none()) else {
+            return Ok(false);
+        };
+        let held = schema::get::<OutboxRow>(txn, OUTBOX, &peer_key(row.peer, row.lsn))?;
+        if let Some(held) = held
+            && let PeerFrame::Forward(forward) = schema::decode(&held.frame)?
+        {
+            self.closed.spoil(*eid, hash_of(&forward.targets), code);
+        }
+        self.drop_out(eid, txn)?;
+        Ok(true)
+    }
+
+    /// Why an envelope need not be passed on: what it is sealed in was refused at the end of the way.
+    pub(crate) fn spoiled(&self, passing: &PassingEnvelope) -> Option<RefusalCode> {
+        let (targets, code) = self.closed.spoiled.get(&passing.eid)?;
+        (*targets == hash_of(&passing.forward.targets)).then_some(*code)
+    }
+
     /// A next hop sends back what we pass on, because of routes. It is kept no more: its origin has it,
     /// asks for it, and is told why, so that somebody sees it who can do something. False for what is
     /// our own.
@@ -245,4 +289,9 @@ impl Core {
         });
         if may_know { self.pass_lists(&frame.eid, frame.lists, txn) } else { Ok(()) }
     }
+}
+
+/// Tells sealed targets from others of the same envelope.
+fn hash_of(targets: &SealedTargets) -> Hash {
+    hash("sealed targets", &[&targets.key.0, &targets.sealed])
 }

@@ -417,7 +417,9 @@ impl Core {
                 continue;
             };
             let code = answer.refusal.as_ref().map(|refusal| refusal.code);
-            if code == Some(RefusalCode::StaleKey) && self.drop_stale(&answer.eid, txn)? {
+            if let Some(code) = code
+                && self.drop_unopened(&answer.eid, code, txn)?
+            {
                 continue;
             }
             if let Some(code) = code
@@ -501,17 +503,6 @@ impl Core {
         } else {
             self.drop_outbox_row(eid, &row, txn)
         }
-    }
-
-    /// What is held is sealed to a key that the destination has replaced: nobody can open it any more.
-    /// The origin finds it missing at its next offer, and seals it again. False for an own envelope.
-    fn drop_stale(&mut self, eid: &Eid, txn: &mut dyn Txn) -> Result<bool, StoreError> {
-        let row = schema::get::<OutRow>(txn, OUT, eid.as_bytes())?;
-        let is_held = row.is_some_and(|row| row.account.is_none());
-        if is_held {
-            self.drop_out(eid, txn)?;
-        }
-        Ok(is_held)
     }
 
     /// Drops header and body of what is owed to a peer, and counts.

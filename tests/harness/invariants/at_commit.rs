@@ -39,6 +39,8 @@ pub struct BatchFacts {
     at_dest: BTreeSet<(Eid, [u8; 32])>,
     /// Envelopes that a peer refused because they are sealed to a key that it has replaced.
     stale: BTreeSet<Eid>,
+    /// Envelopes that a peer has not.
+    unknown: BTreeSet<Eid>,
     /// How full the disk is, in percent, if the shell said so.
     full_percent: Option<u64>,
 }
@@ -91,6 +93,13 @@ impl BatchFacts {
                     };
                     facts.stale.extend(answers.iter().filter(is_stale).map(|answer| answer.eid));
                 }
+                Event::Peer {
+                    input:
+                        PeerInput::AuditAnswer { unknown: eids, .. } | PeerInput::Wanted { eids, .. },
+                    ..
+                } => {
+                    facts.unknown.extend(eids);
+                }
                 Event::Peer { link: LinkId(link), input: PeerInput::Hello(_) } => {
                     facts.greeted.push(*link);
                 }
@@ -142,6 +151,10 @@ impl World {
         changes: Vec<Change>,
     ) -> Result<(), Violation> {
         self.oracle.nodes[node].stale.extend(&facts.stale);
+        let ghost = &mut self.oracle.nodes[node];
+        let is_way = |eid: &&Eid| ghost.out.get(*eid).is_some_and(|row| row.let_go.is_some());
+        let gone: Vec<Eid> = facts.unknown.iter().filter(is_way).copied().collect();
+        ghost.stale.extend(gone);
         for eid in &facts.provoked {
             *self.oracle.nodes[node].provoked.entry(*eid).or_default() += 1;
         }
@@ -461,7 +474,10 @@ impl World {
 /// Why a node that holds an envelope for another one lets it go: its origin has it, and hands it over
 /// again.
 const fn is_given_back(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::StaleKey | RefusalCode::Loop | RefusalCode::HopLimit)
+    matches!(
+        code,
+        RefusalCode::StaleKey | RefusalCode::Malformed | RefusalCode::Loop | RefusalCode::HopLimit
+    )
 }
 
 fn apply(ghost: &mut NodeGhost, change: &Change) -> Result<(), StoreError> {
