@@ -229,7 +229,7 @@ impl Options {
         // Like custodians: in seeds of their own, and in some with custodians.
         options.artful = options.liar && matches!(seed % 16, 2 | 5 | 10 | 11);
         match seed % 32 {
-            14 if seed >= ROUTED_FROM => options.add_routes(chance),
+            14 => options.add_routes(chance),
             24 => {
                 options.add_custody(chance);
                 options.hidden = true;
@@ -259,10 +259,6 @@ impl Options {
         self.rotate_sealing = chance.happens(300);
     }
 }
-
-/// From this seed on, one world in 32 has next hops and gateways. Below it none has: one in ten of
-/// these worlds still breaks a rule (see ARCHITECTURE.md, known gaps), and what breaks should say so.
-pub const ROUTED_FROM: u64 = 1 << 60;
 
 impl Options {
     /// A world in which most are reached through others.

@@ -291,6 +291,56 @@ fn a_gateway_keeps_only_so_much_as_was_agreed() {
 }
 
 #[test]
+fn what_was_spoiled_on_the_way_goes_at_all_who_hold_it_and_comes_anew() {
+    let mut net = Net::row();
+    net.ask_for_bob();
+    let head = net.bob.envelope(id_of(0), id_of(3), 1);
+    net.alice.submit(&mut net.nodes[0], head, 1);
+    for (to, mut frame) in net.drain(0) {
+        if let Ok(PeerFrame::Forward(mut forward)) = codec::decode(&frame.header) {
+            forward.targets.sealed = Bytes::from(vec![7; 64]);
+            frame.header = codec::encode(&PeerFrame::Forward(forward)).into();
+        }
+        net.carry(0, to, &frame);
+    }
+    net.settle();
+    assert_eq!(net.bob_receives(), [0; 0], "nobody can open it");
+    let held = (net.peer(1, 3).in_custody, net.peer(2, 3).in_custody);
+    assert_eq!(held, (1, 0), "the last one has let it go; the first one has not heard of it");
+    net.wait(5 * 60_000);
+    assert_eq!(net.bob_receives(), [1], "it was refused along the way, and sealed again");
+    assert!(net.is_over());
+}
+
+#[test]
+fn an_answer_that_comes_late_is_kept_for_the_next_question() {
+    let mut net = Net::star(vec![for_node(0, 100)]);
+    net.begin_to_ask_for_bob();
+    for (at, to) in [(0, 1), (1, 2)] {
+        for (for_whom, frame) in net.drain(at) {
+            assert_eq!(for_whom, to);
+            net.carry(at, to, &frame);
+        }
+    }
+    let answer = net.drain(2);
+    for node in &mut net.nodes {
+        node.now_ms += 6_000;
+        node.give([Event::Tick]);
+    }
+    let refused = net.next_answer();
+    assert!(matches!(refused, Some(NodeFrame::Refused(_))), "{refused:?}");
+    for (to, frame) in answer {
+        net.carry(2, to, &frame);
+    }
+    net.settle();
+    net.part(0, 1);
+    assert_eq!(net.try_to_ask_for_bob(), None);
+    net.wait(6_000);
+    let Some(NodeFrame::Bundles(found)) = net.next_answer() else { panic!("nothing was kept") };
+    assert_eq!(found.lists, [net.bob.list.clone()]);
+}
+
+#[test]
 fn newer_device_lists_come_back_along_the_route() {
     let mut net = Net::star(vec![for_node(0, 100)]);
     net.ask_for_bob();

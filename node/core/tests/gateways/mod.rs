@@ -111,6 +111,17 @@ impl Net {
         Self::of(&[leaf(1), gate, leaf(1)])
     }
 
+    /// alice — gate — gate — bob.
+    pub(crate) fn row() -> Self {
+        let of_first = vec![for_node(0, 100)];
+        let first =
+            Config { neighbours: vec![0, 2], routes: vec![(Some(3), 2)], gateway_for: of_first };
+        let of_second = vec![for_node(0, 100), for_node(3, 100)];
+        let second =
+            Config { neighbours: vec![1, 3], routes: vec![(Some(0), 1)], gateway_for: of_second };
+        Self::of(&[leaf(1), first, second, leaf(2)])
+    }
+
     pub(crate) fn link(&mut self, one: usize, other: usize) {
         for (at, to, dialer) in [(one, other, true), (other, one, false)] {
             self.up.insert((at, to));
@@ -201,6 +212,13 @@ impl Net {
     }
 
     pub(crate) fn try_to_ask_for_bob(&mut self) -> Option<NodeFrame> {
+        self.begin_to_ask_for_bob();
+        self.settle();
+        self.next_answer()
+    }
+
+    /// The question stands at alice's node, and has not left it.
+    pub(crate) fn begin_to_ask_for_bob(&mut self) {
         let fetch = FetchBundle {
             request: 9,
             node: self.nodes.last().unwrap().id,
@@ -210,8 +228,10 @@ impl Net {
         };
         let conn = self.alice.conn;
         self.nodes[0].send(conn, &ClientFrame::FetchBundle(fetch), Bytes::new());
-        self.settle();
-        let frames = self.nodes[0].to_clients.get_mut(&conn);
+    }
+
+    pub(crate) fn next_answer(&mut self) -> Option<NodeFrame> {
+        let frames = self.nodes[0].to_clients.get_mut(&self.alice.conn);
         frames.and_then(|frames| frames.pop_front()).map(|(frame, _)| frame)
     }
 
