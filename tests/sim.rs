@@ -123,6 +123,12 @@ fn every_rule_holds_where_routes_once_broke_it() {
         1_152_921_504_606_850_446,
         // A wrong route led through a node that was gone, past a link that was up.
         1_152_921_504_606_853_102,
+        // Such an answer held no list, since the device knew it, and so nothing was kept of it.
+        11_630,
+        // A node that had never asked for the origin of a message knew no key to seal its answer to.
+        9_870,
+        13_966,
+        14_350,
         // Seen with more worlds, and mended by the same.
         1_152_921_504_606_859_790,
         1_152_921_504_606_871_086,

@@ -267,7 +267,22 @@ impl Core {
             return self.refuse_forward(link, passing, RefusalCode::Quota);
         }
         let lists = self.store_envelope(envelope, &Hop::Peers(vec![*custodian]), txn)?;
+        self.hear_origin(passing, txn)?;
         self.answer_peer(link, passing.eid, None, lists);
+        Ok(())
+    }
+
+    /// Who answers an envelope seals it to its origin, which may never have been asked for anything.
+    fn hear_origin(
+        &mut self,
+        passing: &PassingEnvelope,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let origin = passing.forward.header.origin;
+        if passing.origin.is_some() {
+            self.peer_number(&origin, txn)?;
+            self.hear_delegation(&origin, Some(passing.forward.origin.delegation.clone()));
+        }
         Ok(())
     }
 

@@ -33,6 +33,10 @@ const ANSWER_MS_MAX: u64 = 5_000;
 /// How long an answer may take that is kept for the next question, though its device was told that there
 /// is none: through gateways it may be a long way.
 pub(crate) const LATE_MS_MAX: u64 = 30_000;
+/// Answers that came too late and wait for their question to be asked again, and how long: a device asks
+/// ever more rarely. One may be as large as a frame.
+const KEPT_MAX: usize = 256;
+const KEPT_MS: u64 = 10 * 60_000;
 /// Requests that may be open at once; more are refused as busy.
 const FETCHES_MAX: usize = 4_096;
 
@@ -43,6 +47,16 @@ pub(crate) struct Fetches {
     open: BTreeMap<u64, Fetch>,
     /// Asked through next hops and given up: what was asked, and until when an answer is kept.
     late: BTreeMap<u64, (FetchBundle, u64)>,
+    /// What was answered nevertheless.
+    kept: BTreeMap<(NodeId, UserName), KeptAnswer>,
+}
+
+#[derive(Debug)]
+struct KeptAnswer {
+    known_version: Option<u64>,
+    with_bundles: bool,
+    user: User,
+    until_ms: u64,
 }
 
 #[derive(Debug)]
@@ -89,6 +103,24 @@ impl Fetches {
         if self.late.len() < FETCHES_MAX {
             self.late.insert(number, (asked, now_ms + LATE_MS_MAX));
         }
+    }
+
+    fn keep_answer(&mut self, asked: FetchBundle, user: User, now_ms: u64) {
+        self.kept.retain(|_, kept| kept.until_ms > now_ms);
+        if self.kept.len() < KEPT_MAX {
+            let FetchBundle { node, name, known_version, with_bundles, .. } = asked;
+            let until_ms = now_ms + KEPT_MS;
+            let kept = KeptAnswer { known_version, with_bundles, user, until_ms };
+            self.kept.insert((node, name), kept);
+        }
+    }
+
+    /// The answer that this question has had too late: once, since it may hold one-time pre-keys.
+    fn take_answer(&mut self, asked: &FetchBundle, now_ms: u64) -> Option<User> {
+        let kept = self.kept.remove(&(asked.node, asked.name.clone()))?;
+        let is_the_same =
+            (kept.known_version, kept.with_bundles) == (asked.known_version, asked.with_bundles);
+        (is_the_same && kept.until_ms > now_ms).then_some(kept.user)
     }
 
     pub(crate) fn forget(&mut self, conn: ConnId) {
@@ -140,6 +172,11 @@ impl Core {
         let node = asked.node;
         if let Verdict::No(code) = self.may(&node, Act::Queue) {
             self.refuse(conn, Refusable::Request(asked.request), code);
+            return Ok(());
+        }
+        if let Some(User { lists, bundles, .. }) = self.fetches.take_answer(&asked, self.now_ms) {
+            let frame = Bundles { request: asked.request, lists, bundles };
+            self.tell_client(conn, NodeFrame::Bundles(frame));
             return Ok(());
         }
         self.introduce(&node);
@@ -464,6 +501,7 @@ impl Core {
         let is_kept = until_ms > self.now_ms && user.refusal.is_none();
         if is_kept && self.is_vouched_for(&asked, user) {
             self.cache_user(&asked, user, txn)?;
+            self.fetches.keep_answer(asked, user.clone(), self.now_ms);
         }
         Ok(())
     }
