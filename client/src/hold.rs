@@ -14,6 +14,29 @@ use crate::{
 
 /// For how long a message waits for the ones before it, while the link is up.
 const HOLD_MS: u64 = 5_000;
+/// For how long at least on each link: the node may have what is missing, and needs its time to hand it
+/// over. Links that break before their time count together, so that nothing is held for ever.
+const HOLD_ON_LINK_MS: u64 = 1_000;
+
+/// How long the messages of one device in one chat wait for those before them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    /// What is left of the time, on the next link.
+    left_ms: u64,
+    /// Until when, while the link is up.
+    pub(crate) until_ms: Option<u64>,
+}
+
+impl Hold {
+    /// Waits from the next link on.
+    pub(crate) const fn offline() -> Self {
+        Self { left_ms: HOLD_MS, until_ms: None }
+    }
+
+    const fn until(until_ms: u64) -> Self {
+        Self { left_ms: HOLD_MS, until_ms: Some(until_ms) }
+    }
+}
 
 impl<S: Sealer> ClientCore<S> {
     /// Puts a message in its place: shows it, with those that waited for it, or holds it.
@@ -32,8 +55,9 @@ impl<S: Sealer> ClientCore<S> {
         let mut row = known.unwrap_or(SenderRow::from(first));
         if sequence > row.next {
             self.put(txn, HELD, &held_key(&chat, &device, sequence), &key)?;
-            let deadline = self.link.is_up().then_some(now_ms + HOLD_MS);
-            self.holds.entry((chat, device)).or_insert(deadline);
+            let is_up = self.link.is_up();
+            let hold = if is_up { Hold::until(now_ms + HOLD_MS) } else { Hold::offline() };
+            self.holds.entry((chat, device)).or_insert(hold);
             return Ok(());
         }
         if sequence < row.next {
@@ -76,13 +100,13 @@ impl<S: Sealer> ClientCore<S> {
         txn: &mut dyn Txn,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let overdue: Vec<(ChatId, DeviceId)> = self
+        let mut overdue: Vec<(ChatId, DeviceId)> = self
             .holds
             .iter()
-            .filter(|(_, deadline)| deadline.is_some_and(|at| at <= now_ms))
+            .filter(|(_, hold)| hold.until_ms.is_some_and(|at| at <= now_ms))
             .map(|(place, _)| *place)
             .collect();
-        for (chat, device) in overdue {
+        while let Some((chat, device)) = overdue.pop() {
             let prefix = sender_key(&chat, &device);
             let first = txn.range(HELD, &prefix, &prefix_end(&prefix), 1)?.pop();
             let Some((held, sealed)) = first else {
@@ -99,14 +123,29 @@ impl<S: Sealer> ClientCore<S> {
             row.last = None;
             self.show(txn, now_ms, key, missing, false, Some(&mut row))?;
             row.next = sequence + 1;
-            self.holds.insert((chat, device), Some(now_ms + HOLD_MS));
+            // The next gap is waited for likewise, but not once the node has nothing that could fill it.
+            if self.link.is_caught_up() {
+                overdue.push((chat, device));
+            }
+            self.holds.insert((chat, device), Hold::until(now_ms + HOLD_MS));
             self.drain(txn, now_ms, chat, device, row)?;
         }
         Ok(())
     }
 
     pub(crate) fn start_holds(&mut self, now_ms: u64) {
-        self.holds.values_mut().for_each(|deadline| *deadline = Some(now_ms + HOLD_MS));
+        for hold in self.holds.values_mut() {
+            hold.until_ms = Some(now_ms + hold.left_ms.max(HOLD_ON_LINK_MS));
+        }
+    }
+
+    /// The link ended at this time. Other links go on from there.
+    pub(crate) fn stop_holds(&mut self, ended_ms: u64) {
+        for hold in self.holds.values_mut() {
+            if let Some(until_ms) = hold.until_ms.take() {
+                hold.left_ms = until_ms.saturating_sub(ended_ms);
+            }
+        }
     }
 
     fn show(

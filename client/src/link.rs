@@ -99,6 +99,12 @@ impl Link {
         }
     }
 
+    /// Whether everything has come on it that the node held, as far as somebody has asked.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        let asked = self.session().and_then(|session| session.catch_up.as_ref());
+        asked.is_some_and(|asked| asked.quiet >= QUIET_PINGS)
+    }
+
     pub(crate) const fn session_mut(&mut self) -> Option<&mut Session> {
         match self {
             Self::Up(session) => Some(session),
@@ -122,20 +128,24 @@ impl Link {
 
 impl<S: Sealer> ClientCore<S> {
     pub(crate) fn on_connected(&mut self, now_ms: u64) {
-        self.on_disconnected();
+        self.on_disconnected(Some(now_ms));
         if self.stopped.is_none() {
             self.link = Link::Open { since_ms: now_ms, challenge: None };
         }
     }
 
-    pub(crate) fn on_disconnected(&mut self) {
+    /// The link ended now; or, when that is not known, after it was last heard.
+    pub(crate) fn on_disconnected(&mut self, now_ms: Option<u64>) {
+        if let Some(session) = self.link.session() {
+            let ended_ms = now_ms.unwrap_or(session.heard_ms);
+            self.stop_holds(ended_ms);
+        }
         self.link = Link::Down;
         self.requests.clear();
         self.names_link_lost();
         self.to_sign.clear();
         self.bundles.clear();
         self.queues.link_lost();
-        self.holds.values_mut().for_each(|deadline| *deadline = None);
     }
 
     pub(crate) fn watch_link(&mut self, now_ms: u64) {
@@ -167,17 +177,16 @@ impl<S: Sealer> ClientCore<S> {
         }
     }
 
-    /// Whether everything has come that the node held for this device. Asks it, once on each link:
-    /// call it again and again until it is so. False while there is no link.
+    /// Whether everything has come that the node held for this device, and is shown: what waits for
+    /// others before it is waited out. Asks the node, once on each link: call it again and again until it
+    /// is so. False while there is no link.
     pub fn catch_up(&mut self) -> bool {
         let Some(session) = self.link.session() else { return false };
-        match &session.catch_up {
-            Some(asked) => asked.quiet >= QUIET_PINGS,
-            None => {
-                self.ping_for_more(0);
-                false
-            }
+        if session.catch_up.is_none() {
+            self.ping_for_more(0);
+            return false;
         }
+        self.link.is_caught_up() && self.holds.is_empty()
     }
 
     fn ping_for_more(&mut self, quiet: u8) {

@@ -21,6 +21,7 @@ use crate::{
     account::{self, Identity},
     crypto::{self, LocalDevice, PrekeySecrets, Sealer},
     event::{ClientEffect, ClientEvent, CloseWhy, Peer, Settings, StopWhy, Warning},
+    hold::Hold,
     link::Link,
     names::Names,
     outbox::Queues,
@@ -80,7 +81,7 @@ pub struct ClientCore<S: Sealer> {
     /// Statements to sign in this batch: inbox number, statement.
     pub(crate) to_sign: Vec<(u64, Statement)>,
     /// Chats and devices with messages that wait for earlier ones, and until when.
-    pub(crate) holds: BTreeMap<(ChatId, DeviceId), Option<u64>>,
+    pub(crate) holds: BTreeMap<(ChatId, DeviceId), Hold>,
     pub(crate) expiries: BTreeSet<(u64, u64)>,
     pub(crate) next_sweep_ms: u64,
     pub(crate) stopped: Option<StopWhy>,
@@ -220,7 +221,7 @@ impl<S: Sealer> ClientCore<S> {
             if let Some((chat, rest)) = key.split_first_chunk::<32>()
                 && let Some((device, _)) = rest.split_first_chunk::<16>()
             {
-                self.holds.insert((ChatId(*chat), DeviceId(*device)), None);
+                self.holds.insert((ChatId(*chat), DeviceId(*device)), Hold::offline());
             }
             from = prefix_end(key.get(..48).unwrap_or(&key));
         }
@@ -239,7 +240,7 @@ impl<S: Sealer> ClientCore<S> {
     ) -> Result<(), StoreError> {
         match event {
             ClientEvent::Connected => self.on_connected(now_ms),
-            ClientEvent::Disconnected => self.on_disconnected(),
+            ClientEvent::Disconnected => self.on_disconnected(Some(now_ms)),
             ClientEvent::Frame { frame, body } => self.on_frame(txn, now_ms, frame, &body)?,
             ClientEvent::Join { invite } => {
                 if !self.account.joined {
@@ -286,7 +287,7 @@ impl<S: Sealer> ClientCore<S> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let online = self.link.is_up();
-        let holds = self.holds.values().flatten().copied().min();
+        let holds = self.holds.values().filter_map(|hold| hold.until_ms).min();
         [
             self.link.deadline(),
             Some(self.next_sweep_ms),
@@ -417,13 +418,13 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     pub(crate) fn close(&mut self, why: CloseWhy) {
-        self.on_disconnected();
+        self.on_disconnected(None);
         self.effect(ClientEffect::CloseLink(why));
     }
 
     pub(crate) fn stop(&mut self, why: StopWhy) {
         self.stopped = Some(why);
-        self.on_disconnected();
+        self.on_disconnected(None);
         self.effect(ClientEffect::Stopped(why));
     }
 

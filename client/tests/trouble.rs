@@ -490,6 +490,52 @@ fn a_gap_is_waited_for_and_then_shown() {
         .unwrap();
 }
 
+/// bob has "two" of alice, and will never have "one".
+fn with_a_gap() -> (World<Stub>, usize, usize) {
+    let (mut world, alice, bob) = pair();
+    let node = world.devices[bob].peer.node;
+    let id = world.devices[bob].core.device_id();
+    world.nodes.get_mut(&node).unwrap().hold_inbox = true;
+    for text in ["zero", "one", "two", "three", "four"] {
+        world.send(alice, bob, text);
+    }
+    world.run();
+    let inbox = world.nodes.get_mut(&node).unwrap().inbox.get_mut(&id).unwrap();
+    let numbers: Vec<u64> = inbox.keys().copied().collect();
+    inbox.remove(&numbers[1]);
+    inbox.remove(&numbers[3]);
+    world.nodes.get_mut(&node).unwrap().hold_inbox = false;
+    (world, alice, bob)
+}
+
+#[test]
+fn who_looks_in_waits_until_all_is_shown() {
+    let (mut world, _, bob) = with_a_gap();
+    world.disconnect(bob);
+    world.connect(bob);
+    world.run();
+    assert!(!world.devices[bob].core.catch_up(), "it was only asked now");
+    world.event(bob, ClientEvent::Tick);
+    world.run();
+    assert_eq!(world.texts(bob), ["zero"]);
+    assert!(!world.devices[bob].core.catch_up(), "two messages wait for others");
+    world.wait(5_000);
+    assert_eq!(world.texts(bob), ["zero", "two", "four"], "one wait is enough: nothing more comes");
+    assert!(world.devices[bob].core.catch_up());
+}
+
+#[test]
+fn links_that_break_early_hold_nothing_for_ever() {
+    let (mut world, _, bob) = with_a_gap();
+    for texts in [1, 1, 2, 2, 3] {
+        world.disconnect(bob);
+        world.connect(bob);
+        world.run();
+        world.wait(2_000);
+        assert_eq!(world.texts(bob).len(), texts);
+    }
+}
+
 #[test]
 fn a_silent_link_is_asked_and_then_ended() {
     let (mut world, alice, _) = pair();
