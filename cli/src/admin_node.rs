@@ -70,6 +70,12 @@ pub(crate) fn goodbye(args: &Goodbye) -> anyhow::Result<()> {
              until `tidings admin status` shows nothing to hand over",
             field(&answer, "peers_connected")
         );
+        if answer.get("published") != Some(&Value::Bool(true)) {
+            say!(
+                "no other node has taken it yet, to tell those who are away: say it again once \
+                 peers are connected"
+            );
+        }
     }
     Ok(())
 }

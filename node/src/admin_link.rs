@@ -33,6 +33,7 @@ use crate::input::Asker;
 use crate::limits::{ADMIN_ANSWER_TIMEOUT, ADMIN_CONNECTIONS_MAX, ADMIN_LINE_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::p2p::P2p;
+use crate::peer_link::PeerLink;
 use crate::reload::Reloader;
 use crate::snapshot::{Snapshot, Snapshots};
 
@@ -352,6 +353,7 @@ pub(crate) struct Admin {
     pub(crate) node: NodeId,
     pub(crate) peer_id: String,
     pub(crate) p2p: P2p,
+    pub(crate) peer_link: PeerLink,
     pub(crate) client_url: String,
     pub(crate) snapshots: Snapshots,
     pub(crate) reloader: Reloader,
@@ -383,6 +385,7 @@ impl Admin {
                 };
             }
             AdminRequest::Top => return self.top().await,
+            AdminRequest::Goodbye { take_back } => return self.goodbye(take_back, who).await,
             request => command(request),
         };
         let command = match command {
@@ -394,8 +397,6 @@ impl Admin {
             Some((AdminCommand::Peer { node: *node }, &[][..]))
         } else if matches!(command, AdminCommand::SetFederation(_)) {
             Some((AdminCommand::Status, &["federation", "federation_by_hand", "requests"][..]))
-        } else if matches!(command, AdminCommand::Goodbye { .. }) {
-            Some((AdminCommand::Status, &["retired_ms", "peers_connected"][..]))
         } else {
             None
         };
@@ -405,6 +406,24 @@ impl Admin {
                 refused @ Answer::Error(_) => refused,
             },
             (answer, _) => answer,
+        }
+    }
+
+    /// Who is away hears of it only once another node can tell: so that is waited for.
+    async fn goodbye(&self, is_taken_back: bool, who: u32) -> Answer {
+        let said = self.ask(AdminCommand::Goodbye { is_taken_back }, who).await;
+        if matches!(said, Answer::Error(_)) {
+            return said;
+        }
+        let is_published = self.peer_link.wait_for_published().await;
+        match self.ask(AdminCommand::Status, who).await {
+            Answer::Ok(mut status) => {
+                if let Some(fields) = status.as_object_mut() {
+                    fields.insert("published".to_owned(), is_published.into());
+                }
+                Answer::Ok(pick(status, &["retired_ms", "peers_connected", "published"]))
+            }
+            refused @ Answer::Error(_) => refused,
         }
     }
 

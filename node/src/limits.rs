@@ -81,6 +81,9 @@ pub(crate) const WATCHER_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 16;
 /// Bytes of one administrator's line.
 pub(crate) const ADMIN_LINE_BYTES_MAX: u64 = 64 * 1024;
+/// Time for another node to take the own descriptor, before a goodbye is answered without that: less
+/// than the answer may take.
+pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the question of an administrator, and for its answer.
 pub(crate) const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which a piece of a snapshot must move: who stalls holds back space in the store.

@@ -18,13 +18,16 @@ use tidings_protocol::limits::MULTIADDRS_MAX;
 use tidings_protocol::refusal::RefusalCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::alias::alias;
 use crate::clock;
 use crate::failpoint::{self, Step};
 use crate::input::{Input, transport_bytes};
-use crate::limits::{ASKED_MAX, PEER_FRAMES_WAITING_MAX, UNKNOWN_FRAMES_MAX};
+use crate::limits::{
+    ASKED_MAX, PEER_FRAMES_WAITING_MAX, PUBLISH_TIMEOUT, UNKNOWN_FRAMES_MAX,
+};
 use crate::p2p::{Command, P2p, P2pEvent, Reach, Reachability, Validate, Validity, rank};
 
 /// The check that every record of the table must pass.
@@ -51,6 +54,15 @@ pub fn judge_record(key: &[u8], value: &[u8], held: Option<&[u8]>, now_ms: u64) 
 pub(crate) struct PeerLink {
     p2p: P2p,
     asked: Arc<Mutex<Asked>>,
+    published: watch::Sender<Published>,
+}
+
+/// The newest own descriptor that was to be published.
+#[derive(Debug, Default)]
+struct Published {
+    value: Vec<u8>,
+    /// Whether another node has taken it, once that is known.
+    ok: Option<bool>,
 }
 
 /// Questions without an answer so far.
@@ -66,7 +78,7 @@ struct Asked {
 
 impl PeerLink {
     pub(crate) fn new(p2p: P2p) -> Self {
-        Self { p2p, asked: Arc::default() }
+        Self { p2p, asked: Arc::default(), published: watch::Sender::default() }
     }
 
     /// Dials all transports of a node. False when none could be dialled; otherwise a link or
@@ -110,8 +122,32 @@ impl PeerLink {
         let Ok(node) = descriptor.delegation.peek().map(|delegation| delegation.node) else {
             return;
         };
-        let key = dht_key(&node).as_bytes().to_vec();
-        self.command(Command::Publish { key, value: descriptor.encode() });
+        let (key, value) = (dht_key(&node).as_bytes().to_vec(), descriptor.encode());
+        self.published.send_replace(Published { value: value.clone(), ok: None });
+        if !self.command(Command::Publish { key, value: value.clone() }) {
+            self.is_published(&value, false);
+        }
+    }
+
+    /// Waits, for a while, until another node has taken the newest own descriptor. False when that has
+    /// not happened.
+    pub(crate) async fn wait_for_published(&self) -> bool {
+        let mut published = self.published.subscribe();
+        let known = published.wait_for(|published| published.ok.is_some());
+        match timeout(PUBLISH_TIMEOUT, known).await {
+            Ok(Ok(published)) => published.ok == Some(true),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    fn is_published(&self, value: &[u8], ok: bool) {
+        self.published.send_if_modified(|published| {
+            let is_newest = published.value == value;
+            if is_newest {
+                published.ok = Some(ok);
+            }
+            is_newest
+        });
     }
 
     /// Remembers where a process is that an administrator configured. A name is the configuration's to
@@ -248,7 +284,8 @@ impl Relay {
                     let found = self.found(&key, &values);
                     self.tell_all(found).await
                 }
-                P2pEvent::Published { ok, .. } => {
+                P2pEvent::Published { value, ok, .. } => {
+                    self.link.is_published(&value, ok);
                     if !ok {
                         info!("no other node has taken the own descriptor yet");
                     }

@@ -226,7 +226,7 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
     });
     let asker = Asker(inputs.clone());
     let (peers, reloader) =
-        relay_peers(&config, &keys, peer_link, &p2p, p2p_events, &inputs, &mut tasks).await;
+        relay_peers(&config, &keys, peer_link.clone(), &p2p, p2p_events, &inputs, &mut tasks).await;
     let bound = Bound {
         clients: bound_clients,
         client_url: client_url.clone(),
@@ -238,6 +238,7 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
         node: keys.node,
         peer_id: p2p.local_peer().to_string(),
         p2p: p2p.clone(),
+        peer_link,
         client_url,
         snapshots,
         reloader: reloader.clone(),

@@ -128,6 +128,45 @@ fn who_asks_waits_for_an_administrator_and_an_address_alone_lets_a_node_in() {
 }
 
 #[test]
+fn a_goodbye_stops_all_retries_and_is_said_to_those_who_were_away() {
+    test(async |dir| {
+        let mut cluster = Cluster::acquainted(dir).await;
+        // globex says it while acme is away: acme finds it in the DHT, where the hub keeps it.
+        cluster.acme.stop().await;
+        let early = say(&cluster.globex, &["goodbye"]).await;
+        assert_eq!(early.code, Some(2), "{early:?}");
+        let said = cluster.globex.ask("goodbye --yes").await;
+        assert_eq!((&said["published"], said["retired_ms"].is_u64()), (&true.into(), true), "{said}");
+        cluster.bob.leave().await;
+        cluster.globex.stop().await;
+        cluster.acme.start().await;
+        cluster.alice.write(&cluster.bob.peer, &["too late".to_owned()]).await;
+        cluster.alice.until_nothing_waits().await;
+        assert_eq!(last_status(&cluster).await, Some(Status::Failed(Some(Reason::Retired))));
+        let row = about(&cluster.acme, &cluster.globex).await;
+        assert_eq!(row["standing"], "retired", "{row}");
+        assert!(row["next_try_ms"].is_null() && row["waiting"] == 0, "{row}");
+        // It comes back all the same, and says so.
+        cluster.globex.start().await;
+        let back = say(&cluster.globex, &["goodbye", "--take-back"]).await;
+        assert_eq!(back.code, Some(0), "{back:?}");
+        let globex = cluster.globex.id.to_text();
+        peers(&cluster.acme, &["allow", &globex]).await;
+        until("acme to know", async || {
+            about(&cluster.acme, &cluster.globex).await["standing"] == "allowed"
+        })
+        .await;
+        cluster.bob.come_back();
+        cluster.alice.write(&cluster.bob.peer, &["in time".to_owned()]).await;
+        cluster
+            .bob
+            .until("what was written", |seen| seen.shown.iter().any(|s| s == "in time"))
+            .await;
+        cluster.end().await;
+    });
+}
+
+#[test]
 fn the_log_of_what_was_changed_is_one_chain_and_its_end_is_in_the_systems_log() {
     test(async |dir| {
         let mut acme = Server::make("acme", dir.join("acme"), None, "").await;

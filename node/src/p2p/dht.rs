@@ -10,7 +10,8 @@ use std::sync::Arc;
 use libp2p::PeerId;
 use libp2p::kad::store::{MemoryStore, RecordStore};
 use libp2p::kad::{
-    self, GetRecordOk, InboundRequest, KBucketKey, QueryId, QueryResult, Quorum, Record, RecordKey,
+    self, GetRecordOk, InboundRequest, K_VALUE, KBucketKey, QueryId, QueryResult, Quorum, Record,
+    RecordKey,
 };
 
 use super::limits::{
@@ -29,7 +30,7 @@ pub(crate) struct Dht {
     validate: Arc<Validate>,
     // Query ids have no order; both lists are short.
     lookups: Vec<(QueryId, Lookup)>,
-    publications: Vec<(QueryId, Vec<u8>)>,
+    publications: Vec<Publication>,
     checks: usize,
     checks_of: BTreeMap<PeerId, usize>,
     evictions: usize,
@@ -38,6 +39,15 @@ pub(crate) struct Dht {
 struct Lookup {
     key: Vec<u8>,
     values: Vec<Vec<u8>>,
+}
+
+struct Publication {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    /// Those under way: one for each node that is told at once, and the search for the nearest.
+    queries: Vec<QueryId>,
+    /// Whether it was reported.
+    is_told: bool,
 }
 
 impl Dht {
@@ -70,33 +80,63 @@ impl Dht {
         None
     }
 
-    /// Begins a publication; one that cannot begin has failed.
+    /// Begins a publication; one that cannot begin has failed. It takes the place of an older one of the
+    /// same key.
     pub(crate) fn publish(
         &mut self,
         kad: &mut Kad,
         key: Vec<u8>,
         value: Vec<u8>,
     ) -> Option<P2pEvent> {
-        let failed = |key, why: &str| {
+        self.supersede(kad, &key);
+        let failed = |key, value, why: &str| {
             tracing::warn!(why, "a record was not published");
-            Some(P2pEvent::Published { key, ok: false })
+            Some(P2pEvent::Published { key, value, ok: false })
         };
         if self.publications.len() >= PUBLICATIONS_MAX {
-            return failed(key, "too many publications are under way");
+            return failed(key, value, "too many publications are under way");
         }
         if !fits(&key, &value) || (self.validate)(&key, &value, None) == Validity::Invalid {
-            return failed(key, "others would refuse it");
+            return failed(key, value, "others would refuse it");
         }
         // Our own record has a place even when strangers' records fill the store.
         self.make_room(kad, &RecordKey::new(&key));
-        let record = Record::new(RecordKey::new(&key), value);
-        match kad.put_record(record, Quorum::One) {
-            Ok(query) => {
-                self.publications.push((query, key));
-                None
+        let record = Record::new(RecordKey::new(&key), value.clone());
+        let search = match kad.put_record(record.clone(), Quorum::One) {
+            Ok(search) => search,
+            Err(error) => return failed(key, value, &error.to_string()),
+        };
+        let mut queries = tell_known(kad, &record);
+        queries.push(search);
+        self.publications.push(Publication { key, value, queries, is_told: false });
+        None
+    }
+
+    /// An older value is not worth being spread any more.
+    fn supersede(&mut self, kad: &mut Kad, key: &[u8]) {
+        for older in self.publications.extract_if(.., |known| known.key == key) {
+            for query in older.queries {
+                if let Some(mut query) = kad.query_mut(&query) {
+                    query.finish();
+                }
             }
-            Err(error) => failed(key, &error.to_string()),
         }
+    }
+
+    /// One of a publication's queries has ended. The first that another node has taken is reported; or
+    /// the last, when none has.
+    fn put(&mut self, id: QueryId, ok: bool) -> Option<P2pEvent> {
+        let at = self.publications.iter().position(|known| known.queries.contains(&id))?;
+        let mut publication = self.publications.swap_remove(at);
+        publication.queries.retain(|query| *query != id);
+        let is_last = publication.queries.is_empty();
+        let is_news = !publication.is_told && (ok || is_last);
+        publication.is_told |= is_news;
+        let (key, value) = (publication.key.clone(), publication.value.clone());
+        if !is_last {
+            self.publications.push(publication);
+        }
+        is_news.then_some(P2pEvent::Published { key, value, ok })
     }
 
     /// Takes what the library reports; answers are returned.
@@ -117,11 +157,7 @@ impl Dht {
                     }
                     step.last.then(|| self.looked_up(id)).flatten()
                 }
-                QueryResult::PutRecord(put) => {
-                    let at = self.publications.iter().position(|(query, _)| *query == id)?;
-                    let (_, key) = self.publications.swap_remove(at);
-                    Some(P2pEvent::Published { key, ok: put.is_ok() })
-                }
+                QueryResult::PutRecord(put) => self.put(id, put.is_ok()),
                 _ => None,
             },
             _ => None,
@@ -206,6 +242,22 @@ impl Dht {
             store.remove(&victim);
         }
     }
+}
+
+/// Tells those nearest to a record that the table knows at once, each for itself: the search for nearer
+/// ones waits for every node that is gone, and this one may be stopped before that ends.
+fn tell_known(kad: &mut Kad, record: &Record) -> Vec<QueryId> {
+    let key = KBucketKey::new(record.key.clone());
+    let known: Vec<PeerId> = kad
+        .get_closest_local_peers(&key)
+        .take(K_VALUE.get())
+        .map(|peer| *peer.preimage())
+        .collect();
+    let told = known.into_iter().map(|peer| {
+        // Of several in one query, the first that answers would be the last that is told.
+        kad.put_record_to(record.clone(), [peer].into_iter(), Quorum::One)
+    });
+    told.collect()
 }
 
 fn fits(key: &[u8], value: &[u8]) -> bool {

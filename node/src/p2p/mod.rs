@@ -197,8 +197,9 @@ pub enum Command {
         /// Who may connect again.
         peer: PeerId,
     },
-    /// Store a record here and at the nodes nearest to its key. Answered by
-    /// [`P2pEvent::Published`]. Repeating it, with a fresh value, is the caller's.
+    /// Store a record here and at the nodes nearest to its key: first at those that are known, then at
+    /// those that are found. Answered by [`P2pEvent::Published`], unless a newer value for the key
+    /// comes before. Repeating it, with a fresh value, is the caller's.
     Publish {
         /// Where it is found.
         key: Vec<u8>,
@@ -300,6 +301,8 @@ pub enum P2pEvent {
     Published {
         /// Which record.
         key: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
         /// Whether some other node acknowledged it. No proof that it is stored.
         ok: bool,
     },
