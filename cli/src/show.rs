@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::Value;
 use tidings_node::clock;
-use tidings_node::config::{self, Config};
+use tidings_node::config;
 
 /// Which node is meant.
 #[derive(Clone, clap::Args)]
@@ -19,10 +19,10 @@ pub(crate) struct NodeFolder {
 }
 
 impl NodeFolder {
-    /// Where keys, store and socket are: as node.toml there says, or the folder itself.
+    /// Where keys, store and socket are: as node.toml there says, even while it is bad, or the folder
+    /// itself.
     pub(crate) fn data(&self) -> anyhow::Result<PathBuf> {
-        let path = self.data.join(config::FILE_NAME);
-        if path.exists() { Ok(Config::read(&path)?.data) } else { Ok(self.data.clone()) }
+        Ok(config::data_folder(&self.data)?)
     }
 }
 

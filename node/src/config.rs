@@ -3,6 +3,7 @@
 
 mod for_others;
 mod names;
+mod place;
 mod relays;
 
 use std::fs;
@@ -22,6 +23,7 @@ use tidings_protocol::id::NodeId;
 use tidings_protocol::limits::MULTIADDRS_MAX;
 use toml::Spanned;
 
+pub use self::place::data_folder;
 use crate::p2p::RelayFor;
 use crate::peer_link::split_peer;
 

@@ -1,5 +1,7 @@
 //! `node.toml` is read again while the node runs: all of it or nothing.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::{
@@ -27,12 +29,10 @@ fn a_bad_line_changes_nothing_and_a_good_one_at_once_what_it_may() {
         // The first line would be good by itself.
         acme.configure(None, "federation = \"closed\"\ndevice_rows_max = 0\n");
         let refused = reload(&acme).await;
-        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert_eq!(refused.code, Some(4), "{refused:?}");
         for word in ["node.toml, line 9:", "from 1 to"] {
             assert!(refused.err.contains(word), "{refused:?}");
         }
-        // The commands read the file as well, to find the node: so it is mended first.
-        acme.configure(None, "");
         assert_eq!(federation(&acme).await, "open", "nothing has changed");
         acme.configure(None, "federation = \"closed\"\nstore_cache_mib = 8\n");
         let taken = reload(&acme).await;
@@ -51,6 +51,31 @@ fn a_bad_line_changes_nothing_and_a_good_one_at_once_what_it_may() {
         acme.hang_up();
         until("SIGHUP to be heard", async || federation(&acme).await == "request").await;
         acme.stop().await;
+    });
+}
+
+#[test]
+fn a_node_is_spoken_to_whatever_its_file_says() {
+    test(async |dir| {
+        let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+        acme.start().await;
+        let path = acme.folder.join("node.toml");
+        let good = fs::read_to_string(&path).expect("node.toml");
+        // One that says where the data are, one that does not, and one that is no text.
+        let cut = good.replace("data = \".\"\n", "this is no toml\n");
+        for bad in [format!("{good}this is no toml\n").as_bytes(), cut.as_bytes(), &[0xff, 0xfe, 0]]
+        {
+            fs::write(&path, bad).expect("writing node.toml");
+            let refused = reload(&acme).await;
+            assert_eq!(refused.code, Some(4), "{refused:?}");
+            assert!(refused.err.contains("node.toml"), "{refused:?}");
+            assert_eq!(federation(&acme).await, "open");
+        }
+        acme.stop().await;
+        let args = ["admin", "status", "--data", text(&acme.folder)];
+        let none = in_time("a command", binary::run(&args)).await;
+        assert_eq!(none.code, Some(1), "the file is all that can be said: {none:?}");
+        assert!(none.err.contains("node.toml"), "{none:?}");
     });
 }
 
