@@ -3,7 +3,7 @@
 
 use clap::Subcommand;
 use serde_json::Value;
-use tidings_node::admin_link::{AdminRequest, ask};
+use tidings_node::admin_link::{AdminRequest, NameQuestion, ask};
 use tidings_node::admin_peers::{PeerLimits, PeerWord};
 
 use crate::admin::{Common, held, rows, time};
@@ -45,7 +45,7 @@ enum What {
         /// Its address, behind a node id.
         address: Option<String>,
     },
-    /// Let a node in, whatever was said of it before.
+    /// Let a node in, whatever was said of it before, and call it at once.
     #[command(
         after_help = "Example:\n  tidings admin peers allow --data /var/lib/tidings <node id>"
     )]
@@ -72,6 +72,18 @@ enum What {
         after_help = "Example:\n  tidings admin peers retire --data /var/lib/tidings <node id>"
     )]
     Retire(One),
+    /// Let a domain stand for a node, whatever the DNS says; the same as `names alias`.
+    #[command(
+        after_help = "Example:\n  tidings admin peers alias --data /var/lib/tidings globex.example <node id>"
+    )]
+    Alias {
+        #[command(flatten)]
+        common: Common,
+        /// The domain.
+        domain: String,
+        /// The node's id.
+        node: String,
+    },
     /// Try a node at once, or all that something waits for.
     #[command(
         after_help = "Example:\n  tidings admin peers retry-now --data /var/lib/tidings --all"
@@ -173,7 +185,10 @@ impl Limits {
 impl What {
     fn common(&self) -> &Common {
         match self {
-            Self::List(common) | Self::Add { common, .. } | Self::RetryNow { common, .. } => common,
+            Self::List(common)
+            | Self::Add { common, .. }
+            | Self::Alias { common, .. }
+            | Self::RetryNow { common, .. } => common,
             Self::Show(one)
             | Self::Pause(one)
             | Self::Resume(one)
@@ -211,6 +226,10 @@ impl What {
                 }
             }
             Self::RetryNow { .. } => AdminRequest::RetryAll,
+            Self::Alias { domain, node, .. } => AdminRequest::Names(NameQuestion::Alias {
+                domain: domain.clone(),
+                node: node.clone(),
+            }),
             Self::Limits { one, limits } => {
                 AdminRequest::LimitPeer { node: one.node.clone(), limits: limits.limits() }
             }
@@ -221,6 +240,9 @@ impl What {
         match self {
             Self::List(_) => show_peers(answer),
             Self::Show(_) | Self::Limits { .. } => show_peer(answer),
+            Self::Alias { domain, node, .. } => {
+                say!("{}", show::plain(&format!("{domain} stands for {node}")));
+            }
             Self::RetryNow { which: Which { node: None, .. }, .. } => {
                 say!("tried at once: {}", field(answer, "count"));
             }

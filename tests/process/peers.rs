@@ -58,10 +58,10 @@ fn who_is_denied_is_kept_out_and_its_mail_fails_with_the_reason_until_it_is_allo
         assert_eq!(cluster.alice.shown().len(), 0);
         let allowed = say(&cluster.acme, &["peers", "allow", &globex]).await;
         assert_eq!(allowed.out, format!("{globex} is allowed\n"));
-        // globex was refused for good: it asks again by itself later, or when its administrator says so.
+        // globex was refused for good, and would ask again by itself only much later: it is called.
+        cluster.alice.until("what waited", |seen| seen.shown == ["let me in"]).await;
         let again = say(&cluster.globex, &["peers", "retry-now", &cluster.acme.id.to_text()]).await;
         assert_eq!(again.code, Some(0), "{again:?}");
-        cluster.alice.until("what waited", |seen| seen.shown == ["let me in"]).await;
         let refused = say(&cluster.acme, &["peers", "retry-now", "nobody"]).await;
         assert_eq!(refused.code, Some(4), "{refused:?}");
         cluster.end().await;
@@ -136,7 +136,11 @@ fn a_goodbye_stops_all_retries_and_is_said_to_those_who_were_away() {
         let early = say(&cluster.globex, &["goodbye"]).await;
         assert_eq!(early.code, Some(2), "{early:?}");
         let said = cluster.globex.ask("goodbye --yes").await;
-        assert_eq!((&said["published"], said["retired_ms"].is_u64()), (&true.into(), true), "{said}");
+        assert_eq!(
+            (&said["published"], said["retired_ms"].is_u64()),
+            (&true.into(), true),
+            "{said}"
+        );
         cluster.bob.leave().await;
         cluster.globex.stop().await;
         cluster.acme.start().await;
@@ -163,6 +167,27 @@ fn a_goodbye_stops_all_retries_and_is_said_to_those_who_were_away() {
             .until("what was written", |seen| seen.shown.iter().any(|s| s == "in time"))
             .await;
         cluster.end().await;
+    });
+}
+
+#[test]
+fn a_domain_stands_for_a_node_by_either_word() {
+    test(async |dir| {
+        let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+        acme.start().await;
+        let globex = tidings_protocol::id::NodeId([7; 32]).to_text();
+        assert_eq!(peers(&acme, &["alias", "globex.example", &globex]).await, Value::Null);
+        let said = say(&acme, &["peers", "alias", "initech.example", &globex]).await;
+        assert_eq!(said.out, format!("initech.example stands for {globex}\n"), "{said:?}");
+        let names = acme.ask("names list").await;
+        let pins: Vec<_> = names.as_array().into_iter().flatten().collect();
+        assert_eq!(pins.len(), 2, "{names}");
+        for (pin, domain) in pins.iter().zip(["globex.example", "initech.example"]) {
+            assert_eq!((&pin["domain"], &pin["node"]), (&domain.into(), &globex.as_str().into()));
+        }
+        let refused = say(&acme, &["peers", "alias", "globex.example", "nobody"]).await;
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        acme.stop().await;
     });
 }
 

@@ -43,6 +43,7 @@ impl Core {
                 let row = self.policy_row(&node);
                 (row.stand, row.since_ms, row.note) = (Some(Stand::Allowed), now_ms, note);
                 row.retired_ms = None;
+                self.retry_now(&node);
             }
             PeerChange::Deny => {
                 let row = self.policy_row(&node);

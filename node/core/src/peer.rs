@@ -557,6 +557,8 @@ impl Core {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.mark = Some(mark);
             peer.seen_ms = now_ms;
+            // Who refuses this node says nothing but its greeting.
+            peer.refuses_us = None;
             self.batch.peer_rows.insert(*node);
         }
     }

@@ -295,6 +295,20 @@ fn a_denied_node_is_told_and_what_waits_for_it_fails_with_the_reason() {
 }
 
 #[test]
+fn whom_an_administrator_lets_in_is_called_at_once() {
+    let mut net = Net::new();
+    net.change(GLOBEX, PeerChange::Deny);
+    net.carry(usize::MAX);
+    net.dialled(ACME);
+    net.wait(60_000);
+    assert!(net.dialled(ACME).is_empty());
+    net.change(GLOBEX, PeerChange::Allow);
+    assert!(net.dialled(ACME).contains(&GLOBEX), "though nothing waits for it here");
+    net.wait(3_600_000);
+    assert!(net.dialled(ACME).is_empty(), "and once: nothing waits for it here");
+}
+
+#[test]
 fn a_pause_keeps_everything_and_its_end_lets_it_flow() {
     let mut net = Net::new();
     net.change(GLOBEX, PeerChange::Pause);
