@@ -25,10 +25,8 @@ use crate::alias::alias;
 use crate::clock;
 use crate::failpoint::{self, Step};
 use crate::input::{Input, transport_bytes};
-use crate::limits::{
-    ASKED_MAX, PEER_FRAMES_WAITING_MAX, PUBLISH_TIMEOUT, UNKNOWN_FRAMES_MAX,
-};
-use crate::p2p::{Command, P2p, P2pEvent, Reach, Reachability, Validate, Validity, rank};
+use crate::limits::{ASKED_MAX, PEER_FRAMES_WAITING_MAX, PUBLISH_TIMEOUT, UNKNOWN_FRAMES_MAX};
+use crate::p2p::{Command, P2p, P2pEvent, Reach, Validate, Validity, rank};
 
 /// The check that every record of the table must pass.
 pub(crate) fn validator() -> Arc<Validate> {
@@ -338,7 +336,7 @@ impl Relay {
     }
 
     async fn reached(&mut self, reach: Reach) -> Result<(), LoopEnded> {
-        if reach.state == Reachability::Private && self.reach.state != Reachability::Private {
+        if reach.is_shut && !self.reach.is_shut {
             warn!(
                 "no peer could dial this node back: open its port to the world, set announce, or let \
                  others reach it through relays"
@@ -478,7 +476,8 @@ mod tests {
     use libp2p::{Multiaddr, PeerId};
     use tidings_protocol::id::NodeId;
 
-    use super::{Announce, Asked, Reach, Reachability, split_peer};
+    use super::{Announce, Asked, Reach, split_peer};
+    use crate::p2p::Reachability;
 
     #[test]
     fn a_dial_has_failed_when_its_last_transport_has() {
@@ -531,6 +530,7 @@ mod tests {
             state: Reachability::Private,
             direct: direct.to_vec(),
             circuits: circuits.to_vec(),
+            is_shut: false,
         };
         let announce = Announce { fixed: vec![], with_private: false, is_deaf: false };
         let told = |reach: Reach| announce.choose(&listening, &reach);

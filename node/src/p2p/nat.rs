@@ -56,6 +56,9 @@ pub struct Reach {
     pub direct: Vec<Multiaddr>,
     /// Addresses through the relays that hold a reservation, without our own peer id.
     pub circuits: Vec<Multiaddr>,
+    /// Whether an address that the public internet routes was tried in vain. Of a node that has none,
+    /// nobody expects that the world can dial it.
+    pub is_shut: bool,
 }
 
 /// What an operator may see of all this.
@@ -99,6 +102,8 @@ pub(crate) struct Nat {
     // A part of the candidates.
     proved: BTreeSet<Multiaddr>,
     has_failed: bool,
+    /// One of the public internet has.
+    is_shut: bool,
     // Bounded by the relay's own limits, as are the circuits.
     given: BTreeSet<PeerId>,
     circuits: BTreeMap<[PeerId; 2], usize>,
@@ -119,6 +124,7 @@ impl Nat {
             candidates: BTreeSet::new(),
             proved: BTreeSet::new(),
             has_failed: false,
+            is_shut: false,
             given: BTreeSet::new(),
             circuits: BTreeMap::new(),
             figures,
@@ -245,6 +251,7 @@ impl Nat {
         } else {
             self.proved.remove(address);
             self.has_failed = true;
+            self.is_shut |= AddressFilter::PublicOnly.allows(address);
         }
     }
 
@@ -316,7 +323,8 @@ impl Nat {
         };
         let circuits = self.reservations.circuits().filter(|circuit| self.filter.allows(circuit));
         let (direct, circuits) = (self.proved.iter().cloned().collect(), circuits.collect());
-        let reach = Reach { state, direct, circuits };
+        let is_shut = self.is_shut && state == Reachability::Private;
+        let reach = Reach { state, direct, circuits, is_shut };
         let (relays, held) = self.reservations.count();
         let mut figures = lock(&self.figures);
         (figures.state, figures.relays, figures.reservations) = (state, relays, held);
@@ -334,5 +342,26 @@ impl Nat {
         let is_reached =
             relays == 0 || !self.proved.is_empty() || self.filter == AddressFilter::PrivateToo;
         if is_reached && !self.is_deaf { Mode::Server } else { Mode::Client }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{QUIC, config};
+    use super::{AddressFilter, Multiaddr, Nat};
+
+    #[test]
+    fn nobody_expects_the_world_to_dial_a_node_that_has_no_public_address() {
+        let mut nat = Nat::new(&config(QUIC), AddressFilter::PrivateToo, Default::default());
+        let mut tried_in_vain = |text: &str| {
+            let address: Multiaddr = text.parse().expect("a multiaddr");
+            nat.candidates.insert(address.clone());
+            nat.probed(&address, false);
+            (nat.has_failed, nat.is_shut)
+        };
+        for own in ["/ip4/127.0.0.1/tcp/7400", "/ip4/192.168.1.2/tcp/7400", "/ip6/fe80::1/tcp/1"] {
+            assert_eq!(tried_in_vain(own), (true, false), "{own}");
+        }
+        assert_eq!(tried_in_vain("/ip4/9.9.9.9/udp/7400/quic-v1"), (true, true));
     }
 }
