@@ -315,7 +315,7 @@ fn broken_keep_custody_is_seen() {
 
 #[test]
 fn broken_take_any_targets_is_seen() {
-    check_broken_by("take_any_targets", 400, "I5");
+    check_broken_by("take_any_targets", 600, "I5");
 }
 
 #[test]

@@ -154,6 +154,12 @@ struct Limits {
     /// Bytes that may wait for it here.
     #[arg(long)]
     bytes: Option<u64>,
+    /// Copies from it that may wait here for devices.
+    #[arg(long)]
+    inbox_rows: Option<u64>,
+    /// Bytes from it that may wait here for devices.
+    #[arg(long)]
+    inbox_bytes: Option<u64>,
     /// All as node.toml says.
     #[arg(long)]
     default: bool,
@@ -169,6 +175,8 @@ impl Limits {
                 questions: None,
                 rows: None,
                 bytes: None,
+                inbox_rows: None,
+                inbox_bytes: None,
             };
         }
         PeerLimits {
@@ -178,6 +186,8 @@ impl Limits {
             questions: self.questions,
             rows: self.rows,
             bytes: self.bytes,
+            inbox_rows: self.inbox_rows,
+            inbox_bytes: self.inbox_bytes,
         }
     }
 }
@@ -345,6 +355,8 @@ fn show_peer(peer: &Value) {
         ("oldest waiting", time(peer, "oldest_ms")),
         ("held by it", held(peer)),
         ("bytes here for it", field(peer, "queued_bytes")),
+        ("copies here from it", field(peer, "inbox")),
+        ("bytes here from it", field(peer, "inbox_bytes")),
         ("dead letters", field(peer, "dead")),
         ("statements for it", field(peer, "statements")),
         ("score", field(peer, "score")),

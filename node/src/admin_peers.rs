@@ -56,12 +56,18 @@ pub struct PeerLimits {
     /// Their bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Copies from it that may wait here for devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox_rows: Option<u64>,
+    /// Bytes of their envelopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox_bytes: Option<u64>,
 }
 
 impl PeerLimits {
     /// The row, if every number is one that something can pass.
     pub(crate) fn row(&self) -> Result<LimitsRow, String> {
-        let Self { envelopes, kib, statements, questions, rows, bytes } = *self;
+        let Self { envelopes, kib, statements, questions, .. } = *self;
         for (name, value, min) in [
             ("envelopes", envelopes, 1),
             ("kib", kib, 64),
@@ -72,7 +78,17 @@ impl PeerLimits {
                 return Err(format!("{name}: a number from {min} to {}", u32::MAX));
             }
         }
-        Ok(LimitsRow { envelopes, kib, statements, questions, rows, bytes })
+        let Self { rows, bytes, inbox_rows, inbox_bytes, .. } = *self;
+        Ok(LimitsRow {
+            envelopes,
+            kib,
+            statements,
+            questions,
+            rows,
+            bytes,
+            inbox_rows,
+            inbox_bytes,
+        })
     }
 }
 
@@ -147,6 +163,8 @@ pub(crate) fn peer(peer: &PeerStatus, nat: &NatFigures) -> Value {
         "via": peer.via.map(|node| node.to_text()),
         "refusal": peer.refusal.map(RefusalCode::name),
         "passing": peer.passing,
+        "inbox": peer.inbox,
+        "inbox_bytes": peer.inbox_bytes,
     })
 }
 
@@ -181,6 +199,8 @@ pub(crate) fn detail(detail: &PeerDetail, nat: &NatFigures) -> Value {
             "questions": detail.limits.questions,
             "rows": detail.policy.limits.as_ref().and_then(|own| own.rows),
             "bytes": detail.policy.limits.as_ref().and_then(|own| own.bytes),
+            "inbox_rows": bound(detail.limits.inbox_rows),
+            "inbox_bytes": bound(detail.limits.inbox_bytes),
         },
         "counts": {
             "envelopes_in": detail.counts.envelopes_in,
@@ -201,6 +221,11 @@ pub(crate) fn detail(detail: &PeerDetail, nat: &NatFigures) -> Value {
         fields.extend(more);
     }
     value
+}
+
+/// A bound; nothing where there is none.
+fn bound(most: u64) -> Option<u64> {
+    (most < u64::MAX).then_some(most)
 }
 
 pub(crate) fn log_entry(entry: &LogEntry) -> Value {

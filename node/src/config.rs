@@ -168,6 +168,8 @@ struct Written {
     peer_kib_per_second: Option<Spanned<u64>>,
     peer_statements_per_second: Option<Spanned<u64>>,
     peer_questions_per_second: Option<Spanned<u64>>,
+    peer_inbox_rows_max: Option<Spanned<u64>>,
+    peer_inbox_mib_max: Option<Spanned<u64>>,
     routes: Option<Vec<Spanned<String>>>,
     default_route: Option<Spanned<String>>,
     gateway_for: Option<Vec<Spanned<String>>>,
@@ -297,6 +299,11 @@ fn limits(written: &Written) -> Result<Limits, Wrong> {
         kib: rate(&written.peer_kib_per_second, default.kib, 64)?,
         statements: rate(&written.peer_statements_per_second, default.statements, 64)?,
         questions: rate(&written.peer_questions_per_second, default.questions, 1)?,
+        inbox_rows: number(written.peer_inbox_rows_max.as_ref(), u64::MAX, 1, ROWS_MAX)?,
+        inbox_bytes: match &written.peer_inbox_mib_max {
+            None => u64::MAX,
+            mib => number(mib.as_ref(), 1, 1, 1 << 40)? << 20,
+        },
     })
 }
 
@@ -500,7 +507,7 @@ mod tests {
         assert_eq!(shown.lines().count(), 28, "{shown}");
         assert_eq!(parse(&shown).unwrap(), defaults);
         let examples = uncommented("#e.g. ");
-        assert_eq!(examples.lines().count(), 11, "{examples}");
+        assert_eq!(examples.lines().count(), 13, "{examples}");
         assert_ne!(parse(&examples).unwrap(), defaults);
     }
 

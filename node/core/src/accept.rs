@@ -60,7 +60,10 @@ impl Core {
             Some(RefusalCode::Retired)
         } else if self.draining {
             Some(RefusalCode::Draining)
-        } else if self.has_no_room_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
+        } else if self.has_no_room_for(Asker::Peer)
+            || self.is_too_much_from(&node)
+            || self.is_any_inbox_full(envelope, txn)?
+        {
             Some(RefusalCode::Quota)
         } else {
             None

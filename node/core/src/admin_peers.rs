@@ -171,6 +171,8 @@ impl Core {
             via: self.routes.next_hop(node),
             refusal: peer.refusal,
             passing: peer.passing,
+            inbox: peer.inbox,
+            inbox_bytes: peer.inbox_bytes,
         })
     }
 

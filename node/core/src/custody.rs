@@ -263,7 +263,10 @@ impl Core {
         if self.draining {
             return self.refuse_forward(link, passing, RefusalCode::Draining);
         }
-        if self.has_no_room_for(Asker::Peer) || self.is_any_inbox_full(envelope, txn)? {
+        if self.has_no_room_for(Asker::Peer)
+            || self.is_too_much_from(&passing.forward.header.origin)
+            || self.is_any_inbox_full(envelope, txn)?
+        {
             return self.refuse_forward(link, passing, RefusalCode::Quota);
         }
         let lists = self.store_envelope(envelope, &Hop::Peers(vec![*custodian]), txn)?;

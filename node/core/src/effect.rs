@@ -256,6 +256,10 @@ pub struct PeerStatus {
     pub refusal: Option<RefusalCode>,
     /// Envelopes of others that are passed on by the agreement with it.
     pub passing: u64,
+    /// Copies from it that wait here for devices.
+    pub inbox: u64,
+    /// Bytes of their envelopes.
+    pub inbox_bytes: u64,
 }
 
 /// All that is known of a peer.

@@ -147,13 +147,15 @@ impl Core {
         }
         let hop = self.hop_of(&row)?;
         let (lsn, at_ms) = (row.lsn, self.now_ms);
-        let mut orphans: Vec<DeviceId> = Vec::new();
+        let (mut orphans, mut ended): (Vec<DeviceId>, _) = (Vec::new(), 0);
         for copy in row.copies.iter_mut().filter(|copy| copy.done.is_none()) {
             let reason = Some(Reason::Expired);
             copy.done = Some(Ended { claim: Claim::Failed, reason, at_ms, proof: None });
             self.state_own(&hop, Claim::Failed, *eid, Some(copy.copy), reason);
             orphans.extend(copy.device);
+            ended += 1;
         }
+        self.uncount_waiting_from(&row, ended);
         for device in orphans {
             if txn.get(schema::INBOX, &device_key(&device, lsn))?.is_some() {
                 self.delete_inbox(&device, lsn, txn)?;

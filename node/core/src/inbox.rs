@@ -68,8 +68,8 @@ impl Core {
             };
             copies.push(SeenCopy { copy: *copy, device: target.device(), done });
         }
-        self.write_inbox(envelope, lsn, &waiting, txn)?;
-        self.write_seen(envelope, hop, lsn, copies, txn)?;
+        let bytes = self.write_inbox(envelope, lsn, &waiting, txn)?;
+        self.write_seen(envelope, hop, (lsn, bytes), copies, txn)?;
         // While every device is here, its own word follows within milliseconds.
         if waiting.iter().any(|(device, _, _)| !self.online.contains_key(device)) {
             self.state_own(hop, Claim::AtDest, envelope.eid, None, None);
@@ -83,16 +83,16 @@ impl Core {
         Ok(lists.into_values().flatten().collect())
     }
 
-    /// Writes the body, and a row for each device for which it waits.
+    /// Writes the body, and a row for each device for which it waits. Gives the bytes that wait.
     fn write_inbox(
         &mut self,
         envelope: &PreparedEnvelope,
         lsn: u64,
         waiting: &[(DeviceId, u32, &Target)],
         txn: &mut dyn Txn,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         if waiting.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let shared = envelope.shared.clone();
         let mut body = Some(BodyRow { head: codec::encode(&envelope.head).into(), shared });
@@ -122,14 +122,14 @@ impl Core {
                 });
             }
         }
-        Ok(())
+        Ok(bytes as u64)
     }
 
     fn write_seen(
         &mut self,
         envelope: &PreparedEnvelope,
         hop: &Hop,
-        lsn: u64,
+        (lsn, bytes): (u64, u64),
         copies: Vec<SeenCopy>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
@@ -152,10 +152,12 @@ impl Core {
             stored_ms: self.now_ms,
             expires_ms: header.expires_ms,
             copies,
+            bytes,
         };
         if self.is_sabotaged(Sabotage::NoNodeDedup) {
             return Ok(());
         }
+        self.count_waiting_from(&row);
         schema::put(txn, SEEN, envelope.eid.as_bytes(), &row)?;
         if has_short_life(header) {
             let key = expiry_key(header.expires_ms, ExpiryKind::Seen, &envelope.eid);
@@ -308,6 +310,7 @@ impl Core {
             proof: Some(proof.clone()),
         });
         self.delete_inbox(device, lsn, txn)?;
+        self.uncount_waiting_from(&seen, 1);
         if !is_inline && seen.copies.iter().all(|copy| copy.done.is_some()) {
             txn.delete(BODIES, &seen.lsn.to_be_bytes())?;
         }
@@ -385,13 +388,15 @@ impl Core {
             let Some(mut seen) = schema::get::<SeenRow>(txn, SEEN, row.eid.as_bytes())? else {
                 continue;
             };
-            let hop = self.hop_of(&seen)?;
+            let (hop, mut removed) = (self.hop_of(&seen)?, 0);
             for copy in seen.copies.iter_mut().filter(|copy| copy.device == Some(*device)) {
                 if copy.done.is_none() {
                     let ended = self.fail_copy(&hop, row.eid, copy.copy, Reason::DeviceRemoved);
                     copy.done = Some(ended);
+                    removed += 1;
                 }
             }
+            self.uncount_waiting_from(&seen, removed);
             if seen.copies.iter().all(|copy| copy.done.is_some()) {
                 txn.delete(BODIES, &seen.lsn.to_be_bytes())?;
             }

@@ -57,6 +57,7 @@ pub mod storage;
 mod submit;
 mod tally;
 mod timers;
+mod waiting_from;
 mod ways;
 mod window;
 

@@ -92,6 +92,9 @@ pub(crate) struct Peer {
     /// Rows that are passed on by the agreement with it, and their bytes.
     pub(crate) passing: u64,
     pub(crate) passing_bytes: u64,
+    /// Copies from it that wait here for devices, and the bytes of their envelopes.
+    pub(crate) inbox: u64,
+    pub(crate) inbox_bytes: u64,
     /// One above the highest row that was sent, or was not worth sending any more.
     pub(crate) passed: u64,
     /// Rows below that which the peer does not hold, as far as is known: not answered, refused for
@@ -161,6 +164,8 @@ impl Peer {
             passing: self.passing,
             passing_bytes: self.passing_bytes,
             delegation: self.delegation.as_ref().map(|(signed, _)| signed.clone()),
+            inbox: self.inbox,
+            inbox_bytes: self.inbox_bytes,
         }
     }
 
@@ -221,6 +226,8 @@ impl Core {
                 users: row.users,
                 passing: row.passing,
                 passing_bytes: row.passing_bytes,
+                inbox: row.inbox,
+                inbox_bytes: row.inbox_bytes,
                 delegation,
                 cursor: row.sent + 1,
                 ..Peer::default()

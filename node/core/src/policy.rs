@@ -218,6 +218,8 @@ impl LimitsRow {
         questions: None,
         rows: None,
         bytes: None,
+        inbox_rows: None,
+        inbox_bytes: None,
     };
 }
 

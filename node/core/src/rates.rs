@@ -36,7 +36,8 @@ const AFTER_MS_MAX: u64 = 60_000;
 const BURST_SECONDS: u64 = 4;
 const NANOS_PER_MS: u64 = 1_000_000;
 
-/// What every peer may cost in a second when nothing else was said of it.
+/// What every peer may cost when nothing else was said of it: in a second, and of what is from it at
+/// any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Envelopes.
@@ -47,12 +48,24 @@ pub struct Limits {
     pub statements: u64,
     /// Questions: for users, audits, offers.
     pub questions: u64,
+    /// Copies from it that may wait here for devices.
+    pub inbox_rows: u64,
+    /// Bytes of their envelopes.
+    pub inbox_bytes: u64,
 }
 
 impl Default for Limits {
-    /// Three times what one node has been seen to carry.
+    /// Three times what one node has been seen to carry; what waits is bounded by inboxes and disk
+    /// alone.
     fn default() -> Self {
-        Self { envelopes: 100_000, kib: 1 << 20, statements: 200_000, questions: 10_000 }
+        Self {
+            envelopes: 100_000,
+            kib: 1 << 20,
+            statements: 200_000,
+            questions: 10_000,
+            inbox_rows: u64::MAX,
+            inbox_bytes: u64::MAX,
+        }
     }
 }
 
@@ -66,6 +79,8 @@ impl Limits {
             kib: own.kib.unwrap_or(self.kib),
             statements: own.statements.unwrap_or(self.statements),
             questions: own.questions.unwrap_or(self.questions),
+            inbox_rows: own.inbox_rows.unwrap_or(self.inbox_rows),
+            inbox_bytes: own.inbox_bytes.unwrap_or(self.inbox_bytes),
         }
     }
 }

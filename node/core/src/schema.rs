@@ -273,6 +273,10 @@ row! {
         passing_bytes: u64,
         /// A newer delegation than the descriptor's, told by another node.
         delegation: Option<Signed<Delegation>>,
+        /// Copies of its users' that wait here for devices.
+        inbox: u64,
+        /// Bytes of their envelopes.
+        inbox_bytes: u64,
     }
 }
 row! {
@@ -412,6 +416,8 @@ row! {
         expires_ms: u64,
         /// Its copies.
         copies: Vec<SeenCopy>,
+        /// Its size, as quotas count it, if it has waited for a device.
+        bytes: u64,
     }
 }
 row! {
@@ -537,6 +543,10 @@ row! {
         rows: Option<u64>,
         /// Their bytes.
         bytes: Option<u64>,
+        /// Copies from it that may wait here for devices.
+        inbox_rows: Option<u64>,
+        /// Bytes of their envelopes.
+        inbox_bytes: Option<u64>,
     }
 }
 row! {

@@ -424,6 +424,8 @@ fn what_comes_too_fast_is_put_off_and_nothing_of_it_is_lost() {
         questions: None,
         rows: Some(30),
         bytes: None,
+        inbox_rows: None,
+        inbox_bytes: None,
     };
     net.change(GLOBEX, PeerChange::Limit(limits));
     for _ in 0..100 {
