@@ -12,6 +12,7 @@ use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, ShownMe
 use tidings_client::{ClientCore, MessageView, Which};
 use tidings_node::clock::Stopwatch;
 use tidings_protocol::id::MsgId;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::device::{self, next_effect};
 use crate::exit::Stopped;
@@ -46,6 +47,8 @@ pub(crate) struct Args {
 const STEP: usize = 250;
 /// Messages may come faster than they are shown: without `--follow` it ends then, too.
 const FETCH_MAX: Duration = Duration::from_secs(60);
+/// Longer than a device holds a message for those before it, and waits for nothing else.
+const HOLD_MAX: Duration = Duration::from_secs(8);
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let home = args.folder.home()?;
@@ -107,17 +110,29 @@ async fn fetch(
     let heard = Rc::new(Cell::new(Stopwatch::start()));
     let mut inflow = Inflow { running, handle, args, shown: 0, heard, progress: None };
     if args.follow {
-        let until_stopped = async { anyhow::Ok(tokio::signal::ctrl_c().await?) };
-        return inflow.show_until(until_stopped).await;
+        return inflow.show_until(stop_asked()).await;
     }
     if !linked {
         return Err(Stopped::OnlyFromHere { url: url.to_owned() }.into());
     }
-    inflow.fetch().await?;
+    if !inflow.fetch().await? {
+        inflow.hand_over().await?;
+        return Err(Stopped::OnlyFromHere { url: url.to_owned() }.into());
+    }
     if nothing_was_here && inflow.shown == 0 {
         style::note("nothing new");
     }
     inflow.hand_over().await
+}
+
+/// Until somebody asks to stop: with Ctrl-C, or as service managers do.
+async fn stop_asked() -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        stopped = tokio::signal::ctrl_c() => stopped?,
+        _ = terminated.recv() => {}
+    }
+    Ok(())
 }
 
 async fn wait_for_link(running: &mut Running, seconds: u64) -> anyhow::Result<bool> {
@@ -197,10 +212,11 @@ impl Inflow<'_> {
         Ok(was_there)
     }
 
-    /// Shows all that waits at the node.
-    async fn fetch(&mut self) -> anyhow::Result<()> {
+    /// Shows all that waits at the node. False when that one fell silent before.
+    async fn fetch(&mut self) -> anyhow::Result<bool> {
         self.progress = Some(Progress::counted("fetching messages"));
-        let silence = Duration::from_secs(self.args.timeout);
+        // What waits here for messages before it is no silence of the node.
+        let silence = Duration::from_secs(self.args.timeout).max(HOLD_MAX);
         let handle = self.handle.clone();
         // Shared with what runs beside it on this one thread.
         let heard = Rc::clone(&self.heard);
@@ -222,12 +238,12 @@ impl Inflow<'_> {
         self.progress = None;
         match fetched {
             Fetched::All => {}
-            Fetched::Silent => style::note("the node is silent; what it holds comes another time"),
+            Fetched::Silent => return Ok(false),
             Fetched::Endless => {
                 style::note("more keeps coming: `tidings inbox --follow` shows it as it comes");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The word that they were shown leaves before we do, if the node takes it in time.

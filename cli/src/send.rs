@@ -9,6 +9,7 @@ use serde_json::json;
 use tidings_client::driver::{Driver, Running};
 use tidings_client::event::{ClientEffect, ClientEvent, MessageRef, Peer, SendText, Status};
 use tidings_protocol::id::MsgId;
+use tidings_protocol::limits::TEXT_BYTES_MAX;
 
 use crate::device::{self, next_effect, parse_msg, status_line, status_word};
 use crate::domain::{self, Recipient};
@@ -132,8 +133,19 @@ async fn send(running: &mut Running, to: Peer, text: String, args: &Args) -> any
 }
 
 fn from_stdin() -> anyhow::Result<String> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("reading the text from standard input")?;
+    // Whoever gives more is told so: the rest is not read. Line ends behind the text do not count.
+    let most = 2 * TEXT_BYTES_MAX;
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .take(most as u64 + 1)
+        .read_to_end(&mut bytes)
+        .context("reading the text from standard input")?;
+    ensure!(
+        bytes.len() <= most,
+        "the text has more than {TEXT_BYTES_MAX} bytes, which is the most for one message: send it in \
+         parts"
+    );
+    let text = String::from_utf8(bytes).context("the text on standard input is no UTF-8")?;
     Ok(text.trim_end_matches('\n').to_owned())
 }
 

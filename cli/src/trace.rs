@@ -106,6 +106,8 @@ struct Way {
     since_ms: Option<u64>,
     /// How it ended, if that is proved.
     end: Option<Claim>,
+    /// Why it failed, and when, as this device knows by itself: nobody has signed that.
+    failed_here: Option<(&'static str, u64)>,
     gaps: Vec<String>,
 }
 
@@ -163,21 +165,29 @@ impl Way {
             None => Holder::Writer,
             Some(step) => step.node.map_or(Holder::Recipient, Holder::Node),
         };
+        let known_here = |event: &StatusEvent| match (event.claim, event.reason) {
+            (None, Some(reason)) => Some((reason.name(), event.at_ms)),
+            (None, None) | (Some(_), _) => None,
+        };
+        // A way that somebody has proved to its end has ended so.
+        let failed_here =
+            if ended.is_some() { None } else { view.events.iter().rev().find_map(known_here) };
         let gaps = gaps(&steps, ended.map(|step| step.claim), now_ms);
         Self {
             device: view.device,
             holder,
             since_ms: last.map(|step| step.at_ms),
             end: ended.map(|step| step.claim),
+            failed_here,
             steps,
             gaps,
         }
     }
 
     fn print(&self, peer: &Peer) {
-        // Zeros stand for no device: none was known when it ended.
+        // Zeros stand for no device: it ended before it was sealed for one.
         if self.device == DeviceId([0; 16]) {
-            say!("no device of {} was known", address(peer));
+            say!("no device of {}: it was sealed for none", address(peer));
         } else {
             say!("device {}", self.device);
         }
@@ -203,6 +213,11 @@ impl Way {
                 say!("       evidence: batch {root}");
             }
         }
+        if let Some((reason, at_ms)) = self.failed_here {
+            let word = style::paint(style::BAD, "NOT PROVED");
+            let when = show::relative(Some(at_ms));
+            style::line(format!("  -. failed ({reason}), known by this device, {when}: {word}"));
+        }
         for gap in &self.gaps {
             style::line(format!("  {}: {gap}", style::paint(style::BAD, "gap")));
         }
@@ -211,6 +226,15 @@ impl Way {
 
     fn verdict(&self) -> String {
         let since = show::relative(self.since_ms);
+        if let Some((reason, at_ms)) = self.failed_here {
+            let when = show::relative(Some(at_ms));
+            let holder = match &self.holder {
+                Holder::Writer => "it has not left this device".to_owned(),
+                Holder::Recipient => "that device had it last".to_owned(),
+                Holder::Node(node) => format!("node {} had it last, {since}", node.to_text()),
+            };
+            return format!("ended: failed ({reason}), {when}, which nobody has signed; {holder}");
+        }
         match (self.end, &self.holder) {
             (Some(Claim::Delivered | Claim::Read), _) => {
                 format!("ended: that device has it, {since}")
@@ -255,6 +279,9 @@ impl Way {
             "holder": holder,
             "holder_node": node,
             "since_ms": self.since_ms,
+            "failed_here": self.failed_here.map(|(reason, at_ms)| {
+                json!({ "reason": reason, "at_ms": at_ms })
+            }),
             "gaps": self.gaps,
         })
     }

@@ -1,6 +1,7 @@
 //! `tidings verify`: checks files of evidence, offline, with public keys alone.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -16,6 +17,9 @@ use crate::exit::Stopped;
 use crate::export::Roots;
 use crate::progress::{self, Progress};
 use crate::{show, style};
+
+/// The most that is read of one file: evidence for one message has some thousand bytes.
+const BYTES_MAX: u64 = 16 << 20;
 
 /// Check evidence about a message. Needs no network, no node and no account.
 #[derive(clap::Args)]
@@ -75,8 +79,15 @@ struct Checked<'a> {
 
 fn check<'a>(file: &'a Path, roots: &TrustRoots) -> anyhow::Result<Checked<'a>> {
     let shown = file.display();
-    let bytes = fs::read(file)
+    let mut bytes = Vec::new();
+    fs::File::open(file)
+        .and_then(|from| from.take(BYTES_MAX + 1).read_to_end(&mut bytes))
         .with_context(|| format!("reading {shown}: name a file that `tidings export` wrote"))?;
+    ensure!(
+        bytes.len() as u64 <= BYTES_MAX,
+        "{shown} is over {} MiB, which no evidence is: name a file that `tidings export` wrote",
+        BYTES_MAX >> 20
+    );
     let evidence: Evidence = codec::decode_canonical(&bytes).with_context(|| {
         format!("{shown} is no evidence: `tidings inspect {shown}` says what it is")
     })?;

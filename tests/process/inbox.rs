@@ -12,7 +12,7 @@ use crate::{
     cluster::{Cluster, in_time, test},
     full_disk::SmallDisk,
     person::Person,
-    server::{Server, text},
+    server::{Server, text, until},
 };
 
 /// Longer than any test takes, so that nothing is waited for in vain.
@@ -66,6 +66,34 @@ fn a_backlog_is_shown_to_its_end_and_its_senders_learn_of_it() {
         let none = in_time("nothing", binary::run(&inbox)).await;
         assert_eq!((none.code, none.out.as_str()), (Some(0), ""), "{none:?}");
         assert!(none.err.contains("nothing new"), "{none:?}");
+    });
+}
+
+#[test]
+fn who_only_looks_in_sees_what_comes_after_a_message_that_failed() {
+    test(async |dir| {
+        let mut cluster = Cluster::acquainted(dir).await;
+        cluster.bob.leave().await;
+        let home = cluster.bob.home.clone();
+        let inbox = ["inbox", "--json", "--home", text(&home)];
+        assert_eq!(in_time("the first", binary::run(&inbox)).await.out.lines().count(), 1);
+        let (globex, folder) = (cluster.globex.id.to_text(), cluster.acme.folder.clone());
+        for (word, what) in [("deny", "not to be"), ("allow", "after it")] {
+            let admin = ["admin", "peers", word, &globex, "--data", text(&folder)];
+            assert_eq!(binary::run(&admin).await.code, Some(0));
+            cluster.alice.write(&cluster.bob.peer, &[what.to_owned()]).await;
+            until("its end", async || {
+                let views = cluster.alice.conversation(&cluster.bob.peer).await;
+                let status = views.last().and_then(|view| view.statuses.first());
+                status.is_some_and(|(_, status)| status.rank() >= Status::AtDest.rank())
+            })
+            .await;
+        }
+        let shown = in_time("what is there", binary::run(&inbox)).await;
+        let lines: Vec<&str> = shown.out.lines().collect();
+        let [line] = lines.as_slice() else { panic!("{shown:?}") };
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!((&line["text"], &line["missing_before"]), (&"after it".into(), &1.into()));
     });
 }
 
