@@ -490,6 +490,24 @@ fn a_gap_is_waited_for_and_then_shown() {
         .unwrap();
 }
 
+#[test]
+fn what_is_read_offline_is_told_on_the_next_link() {
+    let (mut world, alice, bob) = pair();
+    let sent = world.send(alice, bob, "read me on the train");
+    world.run();
+    assert_eq!(world.status(alice, &sent), [Status::Delivered]);
+    world.disconnect(bob);
+    let shown = world.devices[bob].shown[0].message.clone();
+    world.display(bob, vec![shown]);
+    world.run();
+    assert_eq!(world.status(alice, &sent), [Status::Delivered]);
+    // The phone was even switched off in between.
+    world.restart(bob);
+    world.connect(bob);
+    world.run();
+    assert_eq!(world.status(alice, &sent), [Status::Read]);
+}
+
 /// bob has "two" of alice, and will never have "one".
 fn with_a_gap() -> (World<Stub>, usize, usize) {
     let (mut world, alice, bob) = pair();
