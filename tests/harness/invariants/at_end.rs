@@ -157,7 +157,9 @@ impl World {
         match status {
             Some(Status::Failed(Some(Reason::Expired))) => self.options.short_life,
             Some(Status::Failed(_)) => self.options.liar,
-            Some(Status::Accepted | Status::AtDest) => self.was_closed(written.device),
+            Some(Status::Accepted | Status::Held | Status::AtDest) => {
+                self.was_closed(written.device)
+            }
             // It came, and expired before its turn to be shown.
             Some(Status::Delivered) => self.options.short_life,
             Some(_) | None => false,
