@@ -182,7 +182,7 @@ pub(crate) fn log(args: &Log) -> anyhow::Result<()> {
                 say!("{} entries, each names the one before", entries.len());
                 say!("newest hash  {}", newest.unwrap_or("-"));
             }
-            if wrong.is_some() { Err(Stopped::NotProved.into()) } else { Ok(()) }
+            if wrong.is_some() { Err(Stopped::LogNotWhole.into()) } else { Ok(()) }
         }
     }
 }

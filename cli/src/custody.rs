@@ -15,6 +15,50 @@ pub(crate) struct Args {
     what: What,
 }
 
+// By which terms. What is not named stays as it was granted before. No doc: it would be the command's.
+#[derive(clap::Args)]
+struct Terms {
+    /// Envelopes at a time; 100,000 when nothing was granted before.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// MiB that they may take; 1,024 when nothing was granted before.
+    #[arg(long)]
+    mib: Option<u64>,
+    /// Days that each is held, 1 to 30; 14 when nothing was granted before.
+    #[arg(long)]
+    days: Option<u64>,
+    /// Users of the node whose device lists are kept, so that strangers can write to them; 10,000 when
+    /// nothing was granted before.
+    #[arg(long)]
+    users: Option<u64>,
+}
+
+impl Terms {
+    /// All of them, with what was granted before.
+    fn grant(&self, node: &str, before: &Value) -> Grant {
+        let held_for = before.get("held_for").and_then(Value::as_array);
+        let granted = held_for
+            .and_then(|all| all.iter().find(|item| field(item, "node") == node))
+            .cloned()
+            .unwrap_or_default();
+        // Zeros are what is left of a grant that was taken back.
+        let known = |name, else_is| {
+            let value = granted.get(name).and_then(Value::as_u64);
+            value.filter(|value| *value > 0).unwrap_or(else_is)
+        };
+        Grant {
+            node: node.to_owned(),
+            rows: self.rows.unwrap_or_else(|| known("rows", 100_000)),
+            bytes: match self.mib {
+                Some(mib) => mib.saturating_mul(1 << 20),
+                None => known("bytes", 1 << 30),
+            },
+            days: self.days.unwrap_or_else(|| known("days", 14)),
+            users: self.users.unwrap_or_else(|| known("users", 10_000)),
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum What {
     /// Both halves of every agreement, and how much of it is used.
@@ -29,18 +73,8 @@ enum What {
         common: Common,
         /// The node's id.
         node: String,
-        /// Envelopes at a time.
-        #[arg(long, default_value_t = 100_000)]
-        rows: u64,
-        /// MiB that they may take.
-        #[arg(long, default_value_t = 1_024)]
-        mib: u64,
-        /// Days that each is held, 1 to 30.
-        #[arg(long, default_value_t = 14)]
-        days: u64,
-        /// Users of the node whose device lists are kept, so that strangers can write to them.
-        #[arg(long, default_value_t = 10_000)]
-        users: u64,
+        #[command(flatten)]
+        terms: Terms,
     },
     /// Take nothing more for a node. What is held for it stays until its end.
     #[command(
@@ -55,24 +89,30 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (common, request) = match &args.what {
-        What::List(common) => (common, AdminRequest::Custody),
-        What::Grant { common, node, rows, mib, days, users } => {
-            let (node, rows, days, users) = (node.clone(), *rows, *days, *users);
-            let bytes = mib.saturating_mul(1 << 20);
-            (common, AdminRequest::Grant(Grant { node, rows, bytes, days, users }))
-        }
-        What::Revoke { common, node } => (common, AdminRequest::Revoke { node: node.clone() }),
+    let common = match &args.what {
+        What::List(common) | What::Grant { common, .. } | What::Revoke { common, .. } => common,
     };
     let data = common.folder.data()?;
-    let answer = show::block_on(async { Ok(ask(&data, &request).await?) })?;
+    let asked = |request: &AdminRequest| show::block_on(async { Ok(ask(&data, request).await?) });
+    let (answer, granted) = match &args.what {
+        What::List(_) => (asked(&AdminRequest::Custody)?, None),
+        What::Grant { node, terms, .. } => {
+            let grant = terms.grant(node, &asked(&AdminRequest::Custody)?);
+            (asked(&AdminRequest::Grant(grant.clone()))?, Some(grant))
+        }
+        What::Revoke { node, .. } => (asked(&AdminRequest::Revoke { node: node.clone() })?, None),
+    };
     if common.json {
         show::json(&answer);
         return Ok(());
     }
+    if let Some(Grant { node, rows, bytes, days, users }) = granted {
+        let mib = bytes >> 20;
+        say!("granted to {node}: {rows} envelopes, {mib} MiB, {days} days, {users} users");
+        return Ok(());
+    }
     match &args.what {
-        What::List(_) => show_custody(&answer),
-        What::Grant { node, .. } => say!("granted to {node}"),
+        What::List(_) | What::Grant { .. } => show_custody(&answer),
         What::Revoke { node, .. } => {
             say!("taken back from {node}: what is held for it stays until its end");
         }

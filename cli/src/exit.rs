@@ -84,6 +84,11 @@ pub(crate) enum Stopped {
          NOT says why"
     )]
     NotProved,
+    #[error(
+        "the log of what administrators changed is not whole: keep this folder, and compare it with a \
+         backup from before"
+    )]
+    LogNotWhole,
     #[error("{domain}: {why}")]
     NoName { domain: String, why: String, may_retry: bool },
     #[error("{failed} of {checks} checks failed: each line above that failed says what to do")]
@@ -113,7 +118,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
             | Stopped::Failed,
         ) => Code::Refused,
         Some(Stopped::TooLate { .. }) => Code::TooLate,
-        Some(Stopped::NotProved) => Code::NotProved,
+        Some(Stopped::NotProved | Stopped::LogNotWhole) => Code::NotProved,
         Some(Stopped::Unwell { .. }) => Code::Unwell,
         None => asked,
     };

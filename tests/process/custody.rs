@@ -216,6 +216,10 @@ fn an_agreement_is_granted_and_taken_back_while_the_node_runs() {
         assert_eq!(custody(globex, "held_by", "rows").await, 7);
         let list = binary::run(&["admin", "custody", "list", "--data", &data]).await;
         assert!(list.out.contains("HELD FOR") && list.out.contains("0 of 7"), "{list:?}");
+        // What is not named stays.
+        let grant = ["admin", "custody", "grant", "--data", &data, "--days", "3", &id];
+        let said = binary::run(&grant).await;
+        assert!(said.out.contains(": 7 envelopes, 1024 MiB, 3 days, 10000 users"), "{said:?}");
         cluster.end().await;
     });
 }
