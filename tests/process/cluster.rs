@@ -3,12 +3,13 @@
 
 use std::{path::Path, time::Duration};
 
+use serde_json::Value;
 use tidings_client::event::Status;
 
 use crate::{
     binary,
     person::Person,
-    server::{Server, until},
+    server::{Server, text, until},
 };
 
 /// How long one thing may take, on a machine that does much else.
@@ -153,6 +154,41 @@ impl Cluster {
         // What the store holds is what was shown, one by one, and not only at the end.
         until("everything to be shown", async || self.bob.shown().len() >= self.sent.len()).await;
         assert_eq!(self.bob.shown(), self.sent, "shown, in the order of showing");
+    }
+
+    /// The last message of alice, which went through the hub: who took it, who held it and whose device
+    /// has it is proved to an outsider. Gives what `trace` says about it.
+    pub(crate) async fn chain_through_the_hub(&mut self, dir: &Path) -> Value {
+        let views = self.alice.conversation(&self.bob.peer).await;
+        let message = views.last().expect("a message").message.msg.to_string();
+        self.alice.leave().await;
+        let file = dir.join("evidence");
+        let home = self.alice.home.clone();
+        let export = ["export", &message, "--home", text(&home), "--out", text(&file), "--json"];
+        let exported = binary::json(&export).await;
+        let words = |name: &str| -> Vec<String> {
+            let all = exported[name].as_array().into_iter().flatten();
+            all.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let mut verify = vec!["verify".to_owned(), text(&file).to_owned(), "--json".to_owned()];
+        let custodian = self.hub.id.to_text();
+        for node in words("nodes").into_iter().chain([custodian]) {
+            verify.extend(["--node".to_owned(), node]);
+        }
+        for account in words("accounts") {
+            verify.extend(["--account".to_owned(), account]);
+        }
+        let args: Vec<&str> = verify.iter().map(String::as_str).collect();
+        let verdict = binary::json(&args).await;
+        let found = verdict["statements"].as_array().expect("statements");
+        for claim in ["Accepted", "Custody", "Delivered"] {
+            let is_proved =
+                |finding: &&Value| finding["claim"] == claim && finding["proved"] == true;
+            assert!(found.iter().any(|finding| is_proved(&finding)), "{claim} in {verdict}");
+        }
+        let trace = binary::json(&["trace", &message, "--home", text(&home), "--json"]).await;
+        self.alice.come_back();
+        trace
     }
 
     /// All people leave and all nodes stop cleanly.
