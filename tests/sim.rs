@@ -84,6 +84,8 @@ fn every_rule_holds_where_it_once_did_not() {
         40_014_169,
         // A lying destination closed what a custodian held, and the oracle knew it closed at ✓ alone.
         41_009_062,
+        // A greeting was refused over a clock, and what was sent behind it was blamed for the link.
+        41_029_575,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

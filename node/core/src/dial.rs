@@ -41,7 +41,9 @@ impl Core {
     ) {
         // Its policy is about this node, and no envelope is to blame for it.
         let is_policy = matches!(code, RefusalCode::Refused | RefusalCode::Retired);
-        if !code.may_retry() && !is_policy {
+        // Nor for a greeting that it does not take, because its clock or ours is wrong.
+        let is_greeting = code == RefusalCode::NotAuthorised;
+        if !code.may_retry() && !is_policy && !is_greeting {
             self.blame_unanswered(link);
         }
         self.effects.push_back(Effect::ClosePeer { link });
