@@ -7,13 +7,13 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use jiff::{Timestamp, ZonedDateTime, tz::TimeZone};
 use ratatui::layout::Size;
 use tidings_client::driver::LinkState;
-use tidings_client::event::{ClientEffect, MessageRef, Peer, SendText};
+use tidings_client::event::{ClientEffect, MessageRef, Peer, SendText, Status};
 use tidings_client::{
     ConversationView, Direction, Draft, MessageView, PageAt, PageView, Searched, StatusView,
 };
 use tidings_protocol::address::UserName;
 use tidings_protocol::domain::Domain;
-use tidings_protocol::id::MsgId;
+use tidings_protocol::id::{DeviceId, MsgId};
 
 use super::editor::Editor;
 use crate::domain::{Domains, Recipient};
@@ -48,6 +48,8 @@ pub(crate) struct Model {
     pub(crate) overlay: Option<Overlay>,
     pub(crate) search: Option<Search>,
     pub(crate) notices: VecDeque<Notice>,
+    /// The newest statuses that were told: what was read before them may be shown after them.
+    pub(crate) told: VecDeque<(MessageRef, DeviceId, Status)>,
     /// Texts on their way to this disk, by token.
     pub(crate) sent: BTreeMap<u64, SendText>,
     pub(crate) tokens: u64,
@@ -214,6 +216,7 @@ impl Model {
             overlay: None,
             search: None,
             notices: VecDeque::new(),
+            told: VecDeque::new(),
             sent: BTreeMap::new(),
             tokens: 0,
             first: None,

@@ -57,6 +57,13 @@ fn ticks_grow_live_and_read_is_blue_unless_colours_are_unwanted() {
         let line = lines.iter().find(|line| line.contains("▎ hello bob")).unwrap();
         assert!(line.ends_with(&format!(" {sign}")), "{line}");
     }
+    // Nor does a page that was read before all that.
+    let open = desk.model.open.as_ref().unwrap();
+    let (peer, at, mut old) = (open.peer.clone(), open.page_at(), open.page.clone());
+    old.messages[0].statuses.clear();
+    desk.on(Event::Page(peer, at, old));
+    let lines = desk.lines();
+    assert!(lines.iter().any(|line| line.ends_with(" ✓✓•")), "{lines:?}");
     // A word that comes late takes nothing back.
     let (late, device) = (message.clone(), Some(DeviceId([9; 16])));
     let status = Status::Accepted;
