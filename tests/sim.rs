@@ -86,6 +86,8 @@ fn every_rule_holds_where_it_once_did_not() {
         41_009_062,
         // A greeting was refused over a clock, and what was sent behind it was blamed for the link.
         41_029_575,
+        // The same, and the custodian's word left it once more afterwards.
+        42_011_610,
     ];
     assert_all_hold(&seeds.map(Request::of));
 }

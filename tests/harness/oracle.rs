@@ -95,8 +95,8 @@ pub struct NodeGhost {
     pub queued: BTreeMap<Vec<u8>, u64>,
     /// How often an envelope was asked for or came again.
     pub provoked: BTreeMap<Eid, u64>,
-    /// What it held, and its destination could not open any more.
-    pub stale: BTreeSet<Eid>,
+    /// What it held for another node, and let go as it may.
+    pub let_go: BTreeSet<Eid>,
     /// Its store was put back to an older image at some time.
     pub restored: bool,
     /// It was told to end, in this run of its process.

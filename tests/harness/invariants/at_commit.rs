@@ -150,11 +150,6 @@ impl World {
         facts: &BatchFacts,
         changes: Vec<Change>,
     ) -> Result<(), Violation> {
-        self.oracle.nodes[node].stale.extend(&facts.stale);
-        let ghost = &mut self.oracle.nodes[node];
-        let is_way = |eid: &&Eid| ghost.out.get(*eid).is_some_and(|row| row.let_go.is_some());
-        let gone: Vec<Eid> = facts.unknown.iter().filter(is_way).copied().collect();
-        ghost.stale.extend(gone);
         for eid in &facts.provoked {
             *self.oracle.nodes[node].provoked.entry(*eid).or_default() += 1;
         }
@@ -176,6 +171,16 @@ impl World {
         self.i24_only_those_who_may_end_a_copy(node, facts, &changes)?;
         self.i30_nothing_from_the_future(node, facts, &changes)?;
         self.i31_full_nodes_take_nothing(node, facts, &changes)?;
+        let ghost = &mut self.oracle.nodes[node];
+        for change in changes.iter().filter(|change| change.table == OUT) {
+            let Some(eid) = Eid::from_slice(&change.key) else { continue };
+            let is_held = ghost.out.get(&eid).is_some_and(|row| row.account.is_none());
+            if change.value.is_some() {
+                ghost.let_go.remove(&eid);
+            } else if is_held {
+                ghost.let_go.insert(eid);
+            }
+        }
         for change in changes {
             let applied = apply(&mut self.oracle.nodes[node], &change);
             applied.map_err(|error| self.violated("rows", error.to_string()))?;
@@ -188,9 +193,13 @@ impl World {
         let Some(process) = &self.nodes[node].process else { return Ok(()) };
         let old = std::mem::take(&mut self.oracle.nodes[node]);
         let (queued, provoked, ever_out) = (old.queued, old.provoked, old.ever_out);
-        let (restored, stale) = (old.restored, old.stale);
-        let mut ghost = NodeGhost { restored, stale, provoked, ever_out, ..NodeGhost::default() };
+        let mut ghost =
+            NodeGhost { restored: old.restored, provoked, ever_out, ..NodeGhost::default() };
         let read = read_ghost(process.store.as_ref(), &mut ghost);
+        // A commit in doubt may have held, and may have let go as well.
+        let held = old.out.iter().filter(|(_, row)| row.account.is_none()).map(|(eid, _)| *eid);
+        let let_go = old.let_go.into_iter().chain(held);
+        ghost.let_go = let_go.filter(|eid| !ghost.out.contains_key(eid)).collect();
         let said = statement_rows(process.store.as_ref());
         ghost.queued = queued;
         self.oracle.nodes[node] = ghost;

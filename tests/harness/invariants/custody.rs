@@ -61,9 +61,9 @@ impl World {
             || destination.is_some_and(|node| facts.is_at_dest(eid, &node.operational.public()))
     }
 
-    /// I1: when a node's own `Custody` leaves it, the envelope stands on its disk, unless it has ended or
-    /// expired since. Checked on each frame of statements that its core sends. Not checked: nodes that
-    /// were put back.
+    /// I1: when a node's own `Custody` leaves it, the envelope stands on its disk, unless it has ended,
+    /// expired or been let go since, as I17 allows. Checked on each frame of statements that its core
+    /// sends. Not checked: nodes that were put back.
     pub(super) fn i1_custody_is_durable(
         &self,
         node: usize,
@@ -76,7 +76,7 @@ impl World {
                 statements_of(proof).map_err(|e| self.violated("frame", e.to_string()))?;
             for statement in statements.iter().filter(|s| s.claim == Claim::Custody) {
                 let is_past = statement.until_ms.is_some_and(|until_ms| until_ms <= clock_ms)
-                    || self.oracle.nodes[node].stale.contains(&statement.eid);
+                    || self.oracle.nodes[node].let_go.contains(&statement.eid);
                 if !is_past && !self.is_over(&statement.eid) && !self.oracle.nodes[node].restored {
                     self.i1_taken_is_durable(node, &statement.eid, &[OUT])?;
                 }
