@@ -36,6 +36,7 @@ pub mod layout;
 mod name_own;
 mod name_pins;
 mod names;
+mod newest;
 mod outbox;
 mod parting;
 mod patience;

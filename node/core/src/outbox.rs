@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tidings_protocol::{
     envelope::{EnvelopeHead, Header},
-    id::{Eid, NodeId},
+    id::{AccountId, Eid, NodeId},
     limits,
     peer_frame::{Answer, PeerFrame},
     refusal::RefusalCode,
@@ -57,6 +57,8 @@ pub(crate) struct Unsealed {
 #[derive(Debug)]
 pub(crate) struct Fresh {
     pub(crate) lsn: u64,
+    /// Who wrote it, where it is just being written.
+    pub(crate) sender: Option<AccountId>,
     pub(crate) eid: Eid,
     /// `Deliver`, or `Forward` when another node handed it over.
     pub(crate) frame: PeerFrame,
@@ -66,14 +68,16 @@ pub(crate) struct Fresh {
 
 impl Peer {
     /// True when no row of the outbox lies at the cursor or behind it, but for the fresh ones.
-    fn is_caught_up(&self) -> bool {
+    pub(crate) fn is_caught_up(&self) -> bool {
         self.caught_up == Some(self.cursor)
     }
 
     /// From now on the rows on disk count, not those in memory.
     pub(crate) fn fall_behind(&mut self) {
         self.caught_up = None;
-        self.fresh.clear();
+        for Fresh { sender, lsn, .. } in self.fresh.drain(..) {
+            self.newest.wrote(sender, lsn);
+        }
     }
 
     /// Envelopes that wait to be handed over: the peer holds the others that are not final.
@@ -99,6 +103,7 @@ impl Peer {
             self.unsent = self.unsent.saturating_sub(1);
         }
         self.resend.remove(&lsn);
+        self.newest.forget(lsn);
         if lsn >= self.cursor {
             self.fall_behind();
         }
@@ -128,6 +133,8 @@ impl Core {
             peer.unsent += 1;
             if peer.is_caught_up() {
                 peer.fresh.push(fresh);
+            } else {
+                peer.newest.wrote(fresh.sender, fresh.lsn);
             }
         }
         self.batch.peer_rows.insert(*node);
@@ -135,7 +142,7 @@ impl Core {
     }
 
     /// How many envelopes for a node may be sent on the link of its way.
-    fn room_for(&self, node: &NodeId) -> usize {
+    pub(crate) fn room_for(&self, node: &NodeId) -> usize {
         let way = self.way_of(node);
         let Some(through) = self.peers.get(&way) else { return 0 };
         if !self.routes.is_hop(&way) {
@@ -239,6 +246,7 @@ impl Core {
             return self.pump_audit(node, txn);
         }
         self.send_fresh(node);
+        self.send_newest(node, txn)?;
         let mut turn = TURN_ROWS;
         while let Some(peer) = self.peers.get(node).filter(|peer| !peer.is_caught_up()) {
             let max = self.room_for(node).min(PUMP_ROWS).min(turn);
@@ -253,13 +261,15 @@ impl Core {
                 let lsn = lsn_of(&key);
                 let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
                 peer.cursor = lsn + 1;
-                if !peer.dead.is_set_aside(lsn) {
-                    self.send_row(node, lsn, &bytes)?;
+                match peer.newest.comes_to(lsn) {
+                    Some(is_taken) => self.pass_ahead(node, lsn, is_taken),
+                    None if peer.dead.is_set_aside(lsn) => {}
+                    None => self.send_row(node, lsn, &bytes)?,
                 }
             }
             if is_last {
                 if let Some(peer) = self.peers.get_mut(node) {
-                    peer.caught_up = Some(peer.cursor);
+                    peer.catch_up();
                 }
                 break;
             }
@@ -273,14 +283,16 @@ impl Core {
     /// Sends what this batch has written, if nothing older waits.
     fn send_fresh(&mut self, node: &NodeId) {
         let Some(peer) = self.peers.get_mut(node) else { return };
-        let fresh = core::mem::take(&mut peer.fresh);
         if !peer.is_caught_up() {
             return;
         }
-        for envelope in fresh {
+        let mut fresh = core::mem::take(&mut peer.fresh).into_iter();
+        while let Some(envelope) = fresh.next() {
             let room = self.room_for(node);
             let Some(peer) = self.peers.get_mut(node) else { return };
             if room == 0 || peer.paused_until_ms > self.now_ms {
+                peer.fresh.push(envelope);
+                peer.fresh.extend(fresh);
                 peer.fall_behind();
                 return;
             }
@@ -299,23 +311,35 @@ impl Core {
         let OutboxRow { eid, frame, shared, .. } = schema::decode(bytes)?;
         let frame_bytes = frame.len();
         let frame = schema::decode(&frame)?;
-        self.send_envelope(node, Fresh { lsn, eid, frame, frame_bytes, shared });
+        self.send_envelope(node, Fresh { lsn, sender: None, eid, frame, frame_bytes, shared });
         Ok(())
     }
 
     fn send_envelope(&mut self, node: &NodeId, envelope: Fresh) {
-        let Fresh { lsn, eid, frame, frame_bytes, shared } = envelope;
-        let way = self.way_of(node);
         let Some(link) = self.way_link(node) else { return };
         let Some(peer) = self.peers.get_mut(node) else { return };
+        let lsn = envelope.lsn;
         if peer.pass(lsn) {
             self.batch.peer_rows.insert(*node);
         }
-        let at_ms = self.now_ms;
-        let is_over = header_of(&frame).is_none_or(|header| header.expires_ms <= at_ms);
-        let Some(through) = self.peers.get_mut(&way) else { return };
-        if is_over || through.inflight.contains(&eid) {
+        if !self.put_on_link(link, node, envelope) {
             return;
+        }
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        if lsn > peer.sent {
+            peer.sent = lsn;
+            self.batch.peer_rows.insert(*node);
+        }
+    }
+
+    /// Sends an envelope, unless its time is over or it is on its way. True when it was sent.
+    pub(crate) fn put_on_link(&mut self, link: LinkId, node: &NodeId, envelope: Fresh) -> bool {
+        let Fresh { lsn, eid, frame, frame_bytes, shared, .. } = envelope;
+        let (way, at_ms) = (self.way_of(node), self.now_ms);
+        let is_over = header_of(&frame).is_none_or(|header| header.expires_ms <= at_ms);
+        let Some(through) = self.peers.get_mut(&way) else { return false };
+        if is_over || through.inflight.contains(&eid) {
+            return false;
         }
         let is_routed = way != *node;
         let sent = Sent { lsn, at_ms, absent: is_routed.then_some(*node), is_routed };
@@ -323,17 +347,13 @@ impl Core {
         through.patience.sent(at_ms);
         through.conduct.counts.envelopes_out += 1;
         through.conduct.counts.bytes_out += shared.len() as u64;
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        if lsn > peer.sent {
-            peer.sent = lsn;
-            self.batch.peer_rows.insert(*node);
-        }
         if is_routed && let PeerFrame::Deliver(head) = frame {
             let own = self.batch.to_seal.entry(*node).or_default();
             own.push(Unsealed { link, lsn, eid, head, shared });
-            return;
+        } else {
+            self.effects.push_back(Effect::ToPeer { link, frame, body: shared });
         }
-        self.effects.push_back(Effect::ToPeer { link, frame, body: shared });
+        true
     }
 
     /// Sends own envelopes to a next hop: their targets sealed to the destination, and with the proof
@@ -467,6 +487,9 @@ impl Core {
         } else {
             refusal
         };
+        if self.peers.get(node).is_some_and(|peer| lsn >= peer.passed) {
+            return self.on_answer_ahead(node, lsn, &answer.eid, refusal.is_none(), txn);
+        }
         let is_dead = self.note_answer(node, lsn, &answer.eid, refusal.as_ref(), txn)?;
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
         peer.refusal = refusal.as_ref().map(|refusal| refusal.code);
@@ -476,7 +499,7 @@ impl Core {
                 if peer.resend.len() < RESEND_MAX {
                     peer.resend.insert(lsn, now_ms + after_ms);
                 } else {
-                    peer.cursor = peer.cursor.min(lsn);
+                    peer.go_back(lsn);
                     peer.paused_until_ms = now_ms + after_ms;
                 }
             }

@@ -23,6 +23,7 @@ use crate::{
     dead::DeadLetters,
     effect::{Effect, Observed},
     event::{CheckedHello, LinkId, PeerInput},
+    newest::Newest,
     outbox::Fresh,
     patience::Patience,
     policy::{Act, Verdict},
@@ -116,6 +117,7 @@ pub(crate) struct Peer {
     pub(crate) caught_up: Option<u64>,
     /// Rows that were written since then, in this batch.
     pub(crate) fresh: Vec<Fresh>,
+    pub(crate) newest: Newest,
     /// Envelopes sent and not answered; weighed in bytes.
     pub(crate) inflight: Window<Eid, Sent>,
     /// Envelopes to send again: lsn → when.
@@ -185,8 +187,10 @@ impl Peer {
     /// The link on which the outbox was sent is gone. What was sent and not answered is sent again.
     pub(crate) fn rewind(&mut self, unanswered: &[u64]) {
         self.fall_behind();
-        let oldest = self.oldest_unanswered(unanswered);
-        self.cursor = oldest.map_or(self.cursor, |lsn| lsn.min(self.cursor));
+        self.newest.end();
+        if let Some(oldest) = self.oldest_unanswered(unanswered) {
+            self.go_back(oldest);
+        }
         self.resend.clear();
         self.audits.unlink();
     }
@@ -230,6 +234,12 @@ impl Core {
                 inbox_bytes: row.inbox_bytes,
                 delegation,
                 cursor: row.sent + 1,
+                // What lies there is not read before it is sent.
+                newest: if row.unsent == 0 {
+                    Newest::starting_at(row.sent + 1)
+                } else {
+                    Newest::default()
+                },
                 ..Peer::default()
             };
             self.numbers.insert(row.number, node);
@@ -261,7 +271,8 @@ impl Core {
             return Ok(peer.number);
         }
         let number = self.numbers.last_key_value().map_or(1, |(number, _)| number + 1);
-        let peer = Peer { number, cursor: 1, passed: 1, ..Peer::default() };
+        let newest = Newest::starting_at(1);
+        let peer = Peer { number, cursor: 1, passed: 1, newest, ..Peer::default() };
         schema::put(txn, PEERS, node.as_bytes(), &peer.row())?;
         self.numbers.insert(number, *node);
         self.peers.insert(*node, peer);

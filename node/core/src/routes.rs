@@ -152,12 +152,14 @@ impl Core {
         self.peers.keys().filter(|node| self.way_of(node) == *way).copied().collect()
     }
 
-    /// What was sent for a node on the link of its way and is not answered.
+    /// What was sent for a node on the link of its way and is not answered, but for what went ahead:
+    /// that has its turn still.
     pub(crate) fn unanswered_of(&self, node: &NodeId) -> Vec<u64> {
         let way = self.way_of(node);
         let Some(through) = self.peers.get(&way) else { return Vec::new() };
+        let passed = self.peers.get(node).map_or(0, |peer| peer.passed);
         let own = through.inflight.values().filter(|sent| sent.owner(&way) == Some(*node));
-        own.map(|sent| sent.lsn).collect()
+        own.map(|sent| sent.lsn).filter(|lsn| *lsn < passed).collect()
     }
 
     /// Changes routes. What was sent the old way and is not answered is sent the new one, and the

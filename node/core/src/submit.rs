@@ -200,8 +200,14 @@ impl Core {
             let key = expiry_key(header.expires_ms, ExpiryKind::Out, &envelope.eid);
             txn.put(EXPIRY, &key, &[])?;
         }
-        let fresh =
-            Fresh { lsn, eid: envelope.eid, frame, frame_bytes, shared: envelope.shared.clone() };
+        let fresh = Fresh {
+            lsn,
+            sender: Some(account),
+            eid: envelope.eid,
+            frame,
+            frame_bytes,
+            shared: envelope.shared.clone(),
+        };
         self.note_queued(&destination, fresh);
         Ok(())
     }

@@ -21,6 +21,7 @@ use tidings_core::{
     ingress::{Read, read_peer_frame},
 };
 use tidings_protocol::{
+    envelope::EnvelopeHead,
     id::{Eid, NodeId},
     limits,
     peer_frame::Answer,
@@ -67,6 +68,8 @@ struct World {
 #[derive(Debug, Default)]
 struct Sent {
     to_globex: Vec<Eid>,
+    /// The numbers of the same.
+    numbers: Vec<u64>,
     to_initech: Vec<Eid>,
 }
 
@@ -94,9 +97,33 @@ impl World {
     }
 
     fn submit_to_globex(&mut self) {
-        self.number += 1;
-        let head = self.globex.phone.envelope(self.acme.id, self.globex.node.id, self.number);
+        let head = self.next_to_globex();
         self.alice.submit(&mut self.acme, head, self.number);
+    }
+
+    /// Somebody else writes to globex.
+    fn submit_as(&mut self, sender: &Phone) -> u64 {
+        let head = self.next_to_globex();
+        sender.submit(&mut self.acme, head, self.number);
+        self.number
+    }
+
+    fn next_to_globex(&mut self) -> EnvelopeHead {
+        self.number += 1;
+        self.globex.phone.envelope(self.acme.id, self.globex.node.id, self.number)
+    }
+
+    /// globex takes what it gets until nothing more comes; the numbers in their order.
+    fn drain(&mut self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        loop {
+            let sent = self.sent();
+            if sent.to_globex.is_empty() {
+                return numbers;
+            }
+            numbers.extend(sent.numbers);
+            self.answer(self.globex.link, &sent.to_globex, None);
+        }
     }
 
     /// What is written for initech goes out at once, and is taken.
@@ -112,6 +139,7 @@ impl World {
         };
         self.answer(self.initech.link, &[*eid], None);
         sent.to_globex.splice(0..0, before.to_globex);
+        sent.numbers.splice(0..0, before.numbers);
         sent
     }
 
@@ -124,6 +152,7 @@ impl World {
             if let Read::Input(PeerInput::Deliver(envelope)) = read {
                 if envelope.head.header.destination == globex {
                     sent.to_globex.push(envelope.eid);
+                    sent.numbers.push(number_of(&envelope.head));
                 } else {
                     sent.to_initech.push(envelope.eid);
                 }
@@ -151,6 +180,10 @@ impl World {
         events.push(Event::Tick);
         self.acme.give(events);
     }
+}
+
+fn number_of(head: &EnvelopeHead) -> u64 {
+    u64::from_be_bytes(head.targets[0].part.as_ref().try_into().expect("a number"))
 }
 
 /// A link on which both have greeted.
@@ -233,4 +266,57 @@ fn a_backlog_drains_in_full_turns_while_others_are_served() {
     let distinct: std::collections::BTreeSet<&Eid> = taken.iter().collect();
     assert_eq!(distinct.len(), taken.len(), "each once");
     assert_eq!(world.initech_is_served().to_globex, []);
+}
+
+#[test]
+fn who_wrote_last_is_served_first_when_a_peer_comes_back() {
+    let mut world = World::with_backlog();
+    let (backlog, carol, dave) = (
+        BACKLOG as u64,
+        Phone::join(&mut world.acme, "carol", 70),
+        Phone::join(&mut world.acme, "dave", 80),
+    );
+    let (first, second) = (world.submit_as(&carol), world.submit_as(&carol));
+    world.link_globex();
+    let sent = world.sent();
+    assert_eq!(sent.numbers[..4], [first, second, 1, 2], "carol's in their order, then the oldest");
+    // Whoever writes meanwhile does not wait for the backlog, unless it is his own.
+    world.submit_to_globex();
+    let third = world.submit_as(&dave);
+    let next = world.sent();
+    assert_eq!(next.numbers.iter().find(|number| **number > backlog), Some(&third));
+    world.answer(world.globex.link, &sent.to_globex, None);
+    world.answer(world.globex.link, &next.to_globex, None);
+    let mut numbers = [sent.numbers, next.numbers, world.drain()].concat();
+    let hers: Vec<u64> = numbers.iter().copied().filter(|number| *number <= backlog).collect();
+    assert!(hers.is_sorted(), "alice's in their order");
+    assert_eq!(numbers.last(), Some(&(third - 1)), "the last one that she wrote is the last one");
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=world.number).collect::<Vec<u64>>(), "each once");
+}
+
+#[test]
+fn what_went_ahead_in_vain_has_its_turn_still() {
+    for is_refused in [true, false] {
+        let mut world = World::with_backlog();
+        let carol = Phone::join(&mut world.acme, "carol", 70);
+        let (first, second) = (world.submit_as(&carol), world.submit_as(&carol));
+        world.link_globex();
+        let sent = world.sent();
+        assert_eq!(sent.numbers[..3], [first, second, 1]);
+        let (ahead, others) = sent.to_globex.split_at(2);
+        if is_refused {
+            world.answer(world.globex.link, &ahead[..1], Some(RefusalCode::Busy));
+            world.answer(world.globex.link, &ahead[1..], None);
+            world.answer(world.globex.link, others, None);
+        } else {
+            world.link_globex();
+        }
+        let third = world.submit_as(&carol);
+        let mut numbers = world.drain();
+        let hers: Vec<u64> = numbers.iter().copied().filter(|n| *n > BACKLOG as u64).collect();
+        assert_eq!(hers, [first, second, third], "refused: {is_refused}");
+        numbers.retain(|number| *number <= BACKLOG as u64);
+        assert!(numbers.is_sorted() && numbers.last() == Some(&(BACKLOG as u64)));
+    }
 }
