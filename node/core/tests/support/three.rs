@@ -39,9 +39,19 @@ pub(crate) fn three(terms: Option<CustodyTerms>, named: bool) -> Three {
 
 /// The same, with globex on this disk.
 pub(crate) fn three_on(globex_disk: &MemDisk, terms: Option<CustodyTerms>, named: bool) -> Three {
+    let (initech_id, _) = identity(INITECH);
+    let custodians = if named { vec![initech_id] } else { Vec::new() };
+    three_naming(globex_disk, terms, custodians)
+}
+
+/// The same, with the custodians that globex names.
+pub(crate) fn three_naming(
+    globex_disk: &MemDisk,
+    terms: Option<CustodyTerms>,
+    custodians: Vec<NodeId>,
+) -> Three {
     let (initech_id, mut settings) = identity(INITECH);
     settings.custody = terms.into_iter().collect();
-    let custodians = if named { vec![initech_id] } else { Vec::new() };
     let at = |seed, identity| Node::open_as(seed, identity, &MemDisk::new(), 1, NOW_MS);
     let mut initech = at(INITECH, (initech_id, settings));
     let globex = identity_with(GLOBEX, custodians);
@@ -81,13 +91,18 @@ pub(crate) fn peer(node: &mut Node, about: NodeId) -> PeerStatus {
 impl Three {
     /// alice writes so many messages, which acme cannot hand to globex.
     pub(crate) fn write(&mut self, count: u64) {
+        self.submit(count);
+        fail_to_reach(&mut self.acme, self.globex.id);
+    }
+
+    /// alice writes so many messages.
+    pub(crate) fn submit(&mut self, count: u64) {
         let Self { acme, globex, alice, bob, .. } = self;
         for number in 1..=count {
             let head = bob.envelope(acme.id, globex.id, number);
             alice.submit(acme, head, number);
             assert!(matches!(acme.next(alice.conn).0, NodeFrame::Accepted(_)));
         }
-        fail_to_reach(acme, globex.id);
     }
 
     pub(crate) fn held(&mut self) -> u64 {
