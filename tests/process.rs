@@ -39,6 +39,8 @@ mod contacts;
 mod crashes;
 #[path = "process/custody.rs"]
 mod custody;
+#[path = "process/dead.rs"]
+mod dead;
 #[path = "process/deploy.rs"]
 mod deploy;
 #[path = "process/dns.rs"]

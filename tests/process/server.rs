@@ -158,6 +158,11 @@ impl Server {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// SIGSTOP: the process stands still, and its links stay open.
+    pub(crate) fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
     /// SIGHUP: read the configuration again.
     pub(crate) fn hang_up(&self) {
         self.signal(rustix::process::Signal::HUP);

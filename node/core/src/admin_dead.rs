@@ -72,7 +72,7 @@ impl Core {
             self.batch.peer_rows.insert(*node);
             self.batch.peers.insert(*node);
         }
-        Ok(changed(picked.len()))
+        Ok(changed(pick, picked.len()))
     }
 
     /// Ends the duty for dead letters. The senders are told by our signature.
@@ -93,7 +93,7 @@ impl Core {
                 self.observe(Observed::Failed);
             }
         }
-        Ok(changed(picked.len()))
+        Ok(changed(pick, picked.len()))
     }
 
     fn pick(&self, pick: DeadPick, txn: &dyn Txn) -> Result<Vec<(NodeId, u64)>, StoreError> {
@@ -118,8 +118,8 @@ impl Core {
     }
 }
 
-fn changed(count: usize) -> AdminReply {
-    if count == 0 {
+fn changed(pick: DeadPick, count: usize) -> AdminReply {
+    if count == 0 && matches!(pick, DeadPick::One(_)) {
         let advice = "there is no such dead letter: `tidings admin dead list` shows all of them";
         return AdminReply::Refused(advice.to_owned());
     }
