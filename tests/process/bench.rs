@@ -53,6 +53,23 @@ fn a_measurement_with_a_killed_node_loses_nothing() {
 }
 
 #[test]
+fn a_peer_in_trouble_is_measured_beside_one_that_is_well() {
+    test(async |_| {
+        let args = ["bench", "beside", "--messages", "10", "--senders", "3", "--json"];
+        let report = binary::json(&args).await;
+        let names = ["well", "still", "down", "back"].map(|how| format!("beside-{how}"));
+        for (scenario, name) in scenarios::<4>(&report).into_iter().zip(names) {
+            assert_eq!(scenario["scenario"], name.as_str());
+            let count = |name: &str| scenario[name].as_u64();
+            assert_eq!(
+                (count("messages"), count("lost"), count("doubled")),
+                (Some(10), Some(0), Some(0))
+            );
+        }
+    });
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     test(async |dir| {
         // A folder of somebody's, with the name of a scenario in it.

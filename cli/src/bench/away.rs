@@ -11,7 +11,7 @@ use super::report::Report;
 use super::run::{Load, Run};
 use super::stage::{Meter, Set, WARM_UP};
 use super::usage::{memory, scrape, value};
-use super::world::{Shape, World};
+use super::world::{Shape, Side, World};
 
 /// Looks at the recipients' node while it stores what is meant for a device that is away.
 const LOOK: Duration = Duration::from_millis(50);
@@ -99,7 +99,11 @@ impl NodeAway {
         WARM_UP.run(&mut world).await?;
         let set = Set::of(&mut world, self.pairs, self.pairs).await?;
         let mut run = set.everybody(self.name, self.load);
+        // Somebody who has nothing waiting, and writes last.
+        let late = Set::named(&mut world, "late", 1, Side::Recipients, 1).await?;
+        let mut late = late.everybody("late", Load { messages: 1, window: 1, ..self.load });
         run.until_linked().await?;
+        late.until_linked().await?;
         let meter = Meter::start(&world).await?;
         world.globex()?.stop().await?;
         let down = run.ledger.now();
@@ -107,14 +111,21 @@ impl NodeAway {
         run.until_all(Stage::Accepted).await?;
         let accepted = run.ledger.now().saturating_sub(down);
         tokio::time::sleep(self.away.saturating_sub(accepted)).await;
+        late.go();
+        late.until_all(Stage::Accepted).await?;
         let full = memory(&world.acme()?.server)?;
         let away = run.ledger.now().saturating_sub(down);
         world.globex()?.server.start().await?;
-        let back = run.ledger.now();
+        let (back, late_back) = (run.ledger.now(), late.ledger.now());
         run.until_all(Stage::Ticked).await?;
+        late.until_all(Stage::Shown).await?;
         world.settle().await?;
         let used = meter.stop(&world).await?;
+        let shown = late.ledger.times().find_map(|times| times.shown).unwrap_or_default();
+        late.stop().await?;
         let mut report = self.report(&run, &used, back, away);
+        let written_last = shown.saturating_sub(late_back).as_secs_f64();
+        report.figure("written_last_by_another_shown_after_return_s", written_last);
         report.figure("fill_messages_per_second", rate(self.load.messages, accepted));
         report.figure("acme_memory_with_all_queued_mib", full.now_kib as f64 / 1024.0);
         run.stop().await?;

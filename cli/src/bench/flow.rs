@@ -34,7 +34,7 @@ impl Flow {
     pub(super) fn what(&self) -> String {
         let Load { messages, window, body_bytes, .. } = self.load;
         let Self { senders, crowd, .. } = self;
-        let there = if self.shape == Shape::Federated { "globex" } else { "acme, one node" };
+        let there = if self.shape == Shape::Local { "acme, one node" } else { "globex" };
         let among = match crowd {
             0 => String::new(),
             _ => format!("; {crowd} other accounts at each node"),

@@ -1,8 +1,9 @@
 //! `tidings bench`: what the nodes can do on this machine, measured on nodes of its own. This file is
 //! the command line and the order of things; `plan.rs` says what is run with which sizes, the
-//! scenarios are in `flow.rs`, `away.rs`, `idle.rs` and `real.rs`, a load client is in `device.rs`.
+//! scenarios are in `flow.rs`, `away.rs`, `beside.rs`, `idle.rs` and `real.rs`, a load client is in `device.rs`.
 
 mod away;
+mod beside;
 mod device;
 mod flow;
 mod idle;

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 
 use super::Context;
 use super::away::{NodeAway, drain};
+use super::beside::Beside;
 use super::flow::{Flow, Victim};
 use super::idle::Idle;
 use super::ledger::Stage;
@@ -37,6 +38,9 @@ pub(super) enum Scenario {
     Outage,
     /// The same with very many messages.
     Backlog,
+    /// One message at a time, while a third node is well, stands still, is down, and comes back to
+    /// fifty times as many.
+    Beside,
 }
 
 /// What needs no hand on the nodes: for real clients, and for two nodes that run already.
@@ -84,6 +88,7 @@ impl Scenario {
             Self::Kill => Sizes { quick: 20_000, full: 100_000 },
             Self::Outage => Sizes { quick: 5_000, full: 5_000 },
             Self::Backlog => Sizes { quick: 20_000, full: 1_000_000 },
+            Self::Beside => Sizes { quick: 500, full: 4_000 },
         }
     }
 
@@ -147,6 +152,10 @@ impl Scenario {
                 let away = Duration::from_secs(args.away.map_or(0, u64::from));
                 tell(NodeAway { name: "backlog", pairs, load: waiting, away }.run(context).await?);
             }
+            Self::Beside => {
+                let measured = load(1, Stage::Ticked);
+                Beside { pairs, measured, window }.run(context, tell).await?;
+            }
         }
         Ok(())
     }
@@ -173,7 +182,7 @@ mod tests {
 
     #[test]
     fn real_clients_go_with_two_scenarios() {
-        assert_eq!(Scenario::wanted(&[], false, 0).unwrap().len(), 9);
+        assert_eq!(Scenario::wanted(&[], false, 0).unwrap().len(), 10);
         assert_eq!(Scenario::wanted(&[], true, 0).unwrap().len(), 2);
         let twice = [Scenario::Kill, Scenario::Latency, Scenario::Kill];
         let once = [Scenario::Kill, Scenario::Latency];

@@ -22,8 +22,19 @@ impl Set {
         senders: usize,
         recipients: usize,
     ) -> anyhow::Result<Self> {
-        let senders = world.people(Side::Senders, "alice", senders).await?;
-        let recipients = world.people(Side::Recipients, "bob", recipients).await?;
+        Self::named(world, "usual", senders, Side::Recipients, recipients).await
+    }
+
+    /// The same, for a world with several sets: each has a name, and a side for which it writes.
+    pub(super) async fn named(
+        world: &mut World,
+        name: &str,
+        senders: usize,
+        side: Side,
+        recipients: usize,
+    ) -> anyhow::Result<Self> {
+        let senders = world.people(Side::Senders, &format!("{name}-alice"), senders).await?;
+        let recipients = world.people(side, &format!("{name}-bob"), recipients).await?;
         let contacts = recipients.iter().map(Device::contact).collect();
         Ok(Self { senders, recipients, contacts })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
+use rustix::process::{Pid, Signal, kill_process};
 use tidings_node::clock;
 use tidings_protocol::client_frame::InviteSecret;
 use tidings_protocol::id::NodeId;
@@ -33,6 +34,8 @@ pub(super) struct Node {
     pub(super) server: Server,
     gone: Usage,
     peak_kib: u64,
+    /// It stands still, and answers nothing.
+    is_frozen: bool,
 }
 
 /// One or two nodes that know each other.
@@ -50,6 +53,8 @@ pub(super) enum Side {
     Senders,
     /// The recipients'.
     Recipients,
+    /// The third one.
+    Neighbours,
 }
 
 /// How many nodes.
@@ -59,19 +64,21 @@ pub(super) enum Shape {
     Local,
     /// acme and globex.
     Federated,
+    /// acme, globex and initech, which acme knows too.
+    Three,
 }
 
 impl Node {
     async fn start(dir: &Path, name: &'static str, lines: &str) -> anyhow::Result<Self> {
         let mut server = Server::make(dir, name, lines)?;
         server.start().await?;
-        Ok(Self { server, gone: Usage::default(), peak_kib: 0 })
+        Ok(Self { server, gone: Usage::default(), peak_kib: 0, is_frozen: false })
     }
 
     /// What it used up to now.
     pub(super) async fn usage(&self) -> anyhow::Result<Usage> {
         let mut used = self.gone;
-        if self.server.pid().is_some() {
+        if self.server.pid().is_some() && !self.is_frozen {
             used += Usage::of(&self.server).await?;
         }
         Ok(used)
@@ -97,6 +104,21 @@ impl Node {
         self.server.kill().await
     }
 
+    /// Lets the process stand still, with its links open; what it used is known no more.
+    pub(super) fn freeze(&mut self) -> anyhow::Result<()> {
+        let pid = self.server.pid().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).context("the node does not run")?;
+        kill_process(pid, Signal::STOP).context("letting a node stand still")?;
+        self.is_frozen = true;
+        Ok(())
+    }
+
+    /// `kill -9` of a node that stands still.
+    pub(super) async fn kill_frozen(&mut self) -> anyhow::Result<()> {
+        self.is_frozen = false;
+        self.server.kill().await
+    }
+
     /// Stops it as an administrator would.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
         self.keep_account().await?;
@@ -107,16 +129,20 @@ impl Node {
 impl World {
     /// Makes and starts the nodes; `lines` are added to their configuration.
     pub(super) async fn start(dir: &Path, shape: Shape, lines: &str) -> anyhow::Result<Self> {
-        let mut nodes = Vec::new();
-        if shape == Shape::Federated {
-            let globex = Node::start(dir, "globex", lines).await?;
-            let (id, address) = (globex.server.id.to_text(), globex.server.address().await?);
-            let known = format!("pinned = [\"{id} {address}\"]\n{lines}");
-            nodes.push(Node::start(dir, "acme", &known).await?);
-            nodes.push(globex);
-        } else {
-            nodes.push(Node::start(dir, "acme", lines).await?);
+        let others: &[&str] = match shape {
+            Shape::Local => &[],
+            Shape::Federated => &["globex"],
+            Shape::Three => &["initech", "globex"],
+        };
+        let (mut nodes, mut pins) = (Vec::new(), Vec::new());
+        for name in others {
+            let other = Node::start(dir, name, lines).await?;
+            let (id, address) = (other.server.id.to_text(), other.server.address().await?);
+            pins.push(format!("\"{id} {address}\""));
+            nodes.push(other);
         }
+        let known = format!("pinned = [{}]\n{lines}", pins.join(", "));
+        nodes.insert(0, Node::start(dir, "acme", &known).await?);
         Ok(Self { nodes, told: Vec::new() })
     }
 
@@ -135,6 +161,11 @@ impl World {
         self.nodes.last_mut().context("there is no node of our own")
     }
 
+    /// The third node.
+    pub(super) fn neighbour(&mut self) -> anyhow::Result<&mut Node> {
+        self.nodes.get_mut(1).context("there is no third node")
+    }
+
     /// People with an account at the node of one side.
     pub(super) async fn people(
         &mut self,
@@ -145,11 +176,13 @@ impl World {
         let told = match side {
             Side::Senders => self.told.first(),
             Side::Recipients => self.told.last(),
+            Side::Neighbours => None,
         };
         let Some(InviteText { node, secret, url }) = told else {
             let node = match side {
                 Side::Senders => self.acme()?,
                 Side::Recipients => self.globex()?,
+                Side::Neighbours => self.neighbour()?,
             };
             return Self::people_with(node, name, count, None).await;
         };
