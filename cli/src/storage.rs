@@ -1,13 +1,15 @@
-//! `tidings storage`: what a node's store holds, table by table. Reads everything and changes nothing.
+//! `tidings storage`: what a node's store holds, table by table, and giving back what its file does not
+//! need. Changes no row.
 
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tidings_core::storage::born_ms;
 use tidings_node::keys::STORE_FILE;
-use tidings_store::Item;
+use tidings_store::{Item, OpenError};
 
 use crate::progress::Progress;
 use crate::show::{self, relative};
@@ -32,6 +34,16 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Give what is free inside the store's file back to the disk, of a node that is stopped. What
+    /// is free there is used again in any case: this is for a file that was very large once.
+    #[command(after_help = "Example:\n  tidings storage compact --data /var/lib/tidings")]
+    Compact {
+        #[command(flatten)]
+        folder: show::NodeFolder,
+        /// Print one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What was found in a table.
@@ -44,7 +56,10 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let What::Report { folder, json } = &args.what;
+    let (folder, json) = match &args.what {
+        What::Report { folder, json } => (folder, json),
+        What::Compact { folder, json } => return compact(&folder.data()?, *json),
+    };
     let data = folder.data()?;
     let progress = Progress::uncounted("reading the store");
     let mut tables: Vec<Tally> = Vec::new();
@@ -56,6 +71,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // It may be on its way while the node runs, and may not be readable.
     let file_bytes = fs::metadata(data.join(STORE_FILE)).map(|found| found.len()).ok();
     report(&tables, giver, file_bytes, *json);
+    Ok(())
+}
+
+fn compact(data: &Path, as_json: bool) -> anyhow::Result<()> {
+    let path = data.join(STORE_FILE);
+    let bytes = || {
+        let found = fs::metadata(&path).with_context(|| format!("reading {}", path.display()));
+        found.map(|found| found.len())
+    };
+    let before = bytes()?;
+    let progress = Progress::uncounted("compacting the store");
+    let done = tidings_store::compact(&path);
+    drop(progress);
+    done.map_err(|error| {
+        let is_locked = matches!(error, OpenError::Locked { .. });
+        let error = anyhow::Error::new(error);
+        if is_locked {
+            error.context("the node runs: stop it first, and start it again afterwards")
+        } else {
+            error
+        }
+    })?;
+    let after = bytes()?;
+    if as_json {
+        show::json(&json!({ "before_bytes": before, "file_bytes": after }));
+    } else {
+        say!("{STORE_FILE} takes {after} bytes; before, it took {before}");
+    }
     Ok(())
 }
 
@@ -104,7 +147,10 @@ fn report(tables: &[Tally], giver: Giver, file_bytes: Option<u64>, as_json: bool
     lines.push(vec!["all".to_owned(), rows.to_string(), bytes.to_string(), String::new()]);
     show::table(&["TABLE", "ROWS", "BYTES", "OLDEST"], &lines);
     if let Some(file_bytes) = file_bytes {
-        say!("{STORE_FILE} takes {file_bytes} bytes; what is free in it is used again");
+        say!(
+            "{STORE_FILE} takes {file_bytes} bytes; what is free in it is used again, and given back by \
+             `tidings storage compact`"
+        );
     }
 }
 

@@ -43,7 +43,7 @@ pub use page_check::check_pages;
 #[cfg(feature = "redb")]
 pub use redb_copy::{LoadError, load_rows};
 #[cfg(feature = "redb")]
-pub use redb_file::{FileState, RedbFile, TableSize};
+pub use redb_file::{FileState, RedbFile, TableSize, compact};
 #[cfg(feature = "redb")]
 pub use redb_store::{RedbOptions, RedbReader, RedbStore};
 pub use row_stream::{Item, RowWriter, StreamError, read_rows};

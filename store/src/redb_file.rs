@@ -9,6 +9,7 @@ use redb::{
     TableDefinition, TableHandle,
 };
 
+use crate::guard::{caught, guarded};
 use crate::lineage::{last_commit, load, schema_version};
 use crate::redb_store::refused;
 use crate::redb_txn::{ReadTxn, engine, owned};
@@ -18,6 +19,23 @@ use crate::{Lineage, OpenError, Schema, StoreError, Txn};
 /// A file that is looked into.
 pub struct RedbFile {
     db: ReadOnlyDatabase,
+}
+
+/// Gives the unused parts of the file at `path` back to the disk. Nobody has it open; no row and no boot
+/// is written. Moves what lies at the end of the file to its front, so it takes as long as copying that.
+///
+/// # Errors
+/// [`OpenError::Locked`] when somebody has it open, or another [`OpenError`]; the rows are whole then.
+pub fn compact(path: &Path) -> Result<(), OpenError> {
+    let opened = caught(|| Builder::new().set_cache_size(CACHE_BYTES).open(path));
+    let opened = opened.map_err(|error| OpenError::failed(path, error))?;
+    let mut db = opened.map_err(|error| refused(path, error))?;
+    loop {
+        let moved = guarded("compacting the store", || db.compact());
+        if !moved.map_err(|error| OpenError::failed(path, error))? {
+            return Ok(());
+        }
+    }
 }
 
 /// A table as the file has it.

@@ -17,7 +17,7 @@ use redb::{
 use crate::counted_backend::CountedBackend;
 use crate::guard::{caught, guarded, leave};
 use crate::lineage::{last_commit, load, set_last_commit};
-use crate::redb_txn::{ReadTxn, WriteTxn, engine, is_full};
+use crate::redb_txn::{ReadTxn, WriteTxn, is_full};
 use crate::{Counters, Lineage, OpenError, Opening, Schema, Store, StoreError, Txn, opening};
 
 /// How a [`RedbStore`] is opened.
@@ -122,19 +122,6 @@ impl RedbStore {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
-    }
-
-    /// Gives unused parts of the file back; whether there were any. Copies what is left, so it
-    /// belongs to the start of a process or a quiet hour.
-    ///
-    /// # Errors
-    /// A reader is still held, or the engine failed.
-    pub fn compact(&mut self) -> Result<bool, StoreError> {
-        let doing = "compacting the store";
-        let Some(db) = Arc::get_mut(&mut self.reader.db) else {
-            return Err(StoreError::Engine { doing, source: "a reader is still held".into() });
-        };
-        db.compact().map_err(|error| engine(doing, error))
     }
 
     fn run(

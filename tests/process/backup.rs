@@ -206,7 +206,16 @@ fn the_storage_report_is_the_same_of_a_node_that_runs_and_one_that_does_not() {
         for name in ["accounts", "devices", "outbox", "out", "submits"] {
             assert_eq!(rows(&stopped, name), rows(&running, name), "{name}");
         }
+        // What is free in the file goes back to the disk, while nobody has it open.
+        let compact = ["storage", "compact", "--json", "--data", text(&folder)];
+        let given = binary::json(&compact).await;
+        let (before, after) = (given["before_bytes"].as_u64(), given["file_bytes"].as_u64());
+        assert!(after.is_some() && after <= before, "{given}");
+        assert_eq!(rows(&binary::json(&args).await, "outbox"), 5);
         cluster.acme.start().await;
+        let refused = binary::run(&compact).await;
+        assert_ne!(refused.code, Some(0));
+        assert!(refused.err.contains("stop it first"), "{refused:?}");
         cluster.globex.start().await;
         cluster.alice.come_back();
         cluster.all_is_well().await;
