@@ -1,7 +1,7 @@
 //! Watches the disk of the store: tells the core how much is free, and takes the ballast back when
 //! space has returned. Decides no watermark; the core does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tidings_core::event::Event;
 use tidings_store::Ballast;
@@ -18,19 +18,23 @@ use crate::metrics::Metrics;
 ///
 /// # Errors
 /// What the system said.
-pub fn space(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
+pub fn space(path: &Path) -> std::io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
 }
 
 /// Runs until the loop ends.
-pub(crate) async fn watch(
-    data: PathBuf,
-    ballast: Ballast,
-    metrics: Arc<Metrics>,
+pub(crate) fn watch(
+    data: &Path,
+    ballast: &Ballast,
+    metrics: &Arc<Metrics>,
     inputs: mpsc::Sender<Input>,
-) {
+) -> impl Future<Output = ()> + Send + use<> {
+    look(data.to_owned(), ballast.clone(), Arc::clone(metrics), inputs)
+}
+
+async fn look(data: PathBuf, ballast: Ballast, metrics: Arc<Metrics>, inputs: mpsc::Sender<Input>) {
     let mut beat = tokio::time::interval(DISK_EVERY);
     let mut said = None;
     loop {

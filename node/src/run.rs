@@ -30,6 +30,14 @@ use crate::resolver::Resolver;
 #[error("committing a batch: the node stops, and starts again from what is on disk")]
 pub struct CommitFailed(#[from] StoreError);
 
+impl CommitFailed {
+    /// Whether the disk was full.
+    #[must_use]
+    pub const fn is_for_space(&self) -> bool {
+        matches!(self.0, StoreError::DiskFull { .. })
+    }
+}
+
 /// Core, store, and everything that inputs and effects pass between.
 #[derive(Debug)]
 pub(crate) struct Loop {

@@ -170,6 +170,7 @@ pub struct Node {
     bound: Bound,
     inputs: mpsc::Sender<Input>,
     metrics: Arc<Metrics>,
+    ballast: Ballast,
     ended: oneshot::Receiver<Result<(), CommitFailed>>,
     open_links: watch::Receiver<usize>,
     accepting: JoinSet<()>,
@@ -246,14 +247,14 @@ pub async fn start(config: Config, handed_over: Option<StdListener>) -> Result<N
     };
     tasks.spawn(reloader.on_hangup());
     tasks.spawn(admin_socket.serve(administration));
-    tasks.spawn(disk::watch(config.data.clone(), ballast, Arc::clone(&metrics), inputs.clone()));
+    tasks.spawn(disk::watch(&config.data, &ballast, &metrics, inputs.clone()));
     tasks.spawn(serve_admin(admin, Arc::clone(&metrics), asker, p2p));
     let mut accepting = JoinSet::new();
     let places = config.clients.connections_max;
-    let listener = BoundedListener::new(clients, tls, places, CLIENT_HANDSHAKE_TIMEOUT);
-    accepting.spawn(serve_clients(listener, inputs.clone()));
+    let clients = BoundedListener::new(clients, tls, places, CLIENT_HANDSHAKE_TIMEOUT);
+    accepting.spawn(serve_clients(clients, inputs.clone()));
     info!(node = %keys.node.to_text(), "the node runs");
-    Ok(Node { id: keys.node, bound, inputs, metrics, ended, open_links, accepting, tasks })
+    Ok(Node { id: keys.node, bound, inputs, metrics, ballast, ended, open_links, accepting, tasks })
 }
 
 impl Node {
@@ -279,7 +280,7 @@ impl Node {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), RunError> {
         tokio::select! {
-            ended = &mut self.ended => return Err(why(ended)),
+            ended = &mut self.ended => return Err(self.why(ended)),
             () = shutdown => {}
             Some(ended) = self.tasks.join_next() => {
                 error!(panicked = ended.is_err(), "a part of the node ended; the node ends");
@@ -307,20 +308,26 @@ impl Node {
         self.tasks.shutdown().await;
         match ended {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(ended) => Err(why(ended)),
+            Ok(ended) => Err(self.why(ended)),
             Err(_) => Err(RunError::StopTimedOut),
         }
+    }
+
+    /// Why the loop has ended. Where that was for want of space, the next start gets the ballast's.
+    fn why(&self, ended: Ended) -> RunError {
+        let Ok(Err(failed)) = ended else { return RunError::LoopEnded };
+        if failed.is_for_space() {
+            match self.ballast.release() {
+                Ok(true) => warn!("the disk is full; the ballast was released: make space"),
+                Ok(false) => error!("the disk is full, and there is no ballast: make space"),
+                Err(error) => error!(%error, "releasing the ballast failed"),
+            }
+        }
+        RunError::Commit(failed)
     }
 }
 
 type Ended = Result<Result<(), CommitFailed>, oneshot::error::RecvError>;
-
-fn why(ended: Ended) -> RunError {
-    match ended {
-        Ok(Err(failed)) => RunError::Commit(failed),
-        Ok(Ok(())) | Err(_) => RunError::LoopEnded,
-    }
-}
 
 fn store_path(data: &Path) -> PathBuf {
     data.join(keys::STORE_FILE)

@@ -17,7 +17,7 @@ pub enum StoreError {
         /// The table asked for.
         name: &'static str,
     },
-    /// There is no space left. The process ends; at its next start the ballast is released.
+    /// There is no space left. The process ends, and gives the ballast up for its next start.
     #[error("{doing}: the disk is full")]
     DiskFull {
         /// What was being done.
