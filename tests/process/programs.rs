@@ -204,3 +204,40 @@ fn caddy_takes_our_caddyfile() {
     let checked = tools::run(&caddy, &["adapt", "--adapter", "caddyfile", "--config", text(&file)]);
     assert!(checked.as_ref().is_ok_and(|said| said.contains("/v1/link")), "{checked:?}");
 }
+
+/// The packages with Grafana's own types and the compiler that checks against them.
+const GRAFANA_TYPES: [&str; 2] = ["@grafana/schema@13.2.3", "typescript@5.9.3"];
+
+#[test]
+fn grafanas_own_types_take_the_dashboard() {
+    let Some(npm) = tools::program("npm", "npm", Size::Large) else { return };
+    test(async |dir| {
+        let npm = |args: &[&str]| {
+            tools::run(&npm, &[&["--prefix", text(dir), "--no-fund", "--no-audit"], args].concat())
+        };
+        let patience = ["--fetch-retries=1", "--fetch-timeout=20000"];
+        let install = [&["install", "--ignore-scripts"], &patience[..], &GRAFANA_TYPES].concat();
+        if let Err(why) = npm(&install) {
+            let why = why.lines().last().unwrap_or_default();
+            eprintln!("skipped: the types of Grafana were not to be had: {why}");
+            return;
+        }
+        let check = |board: &str| {
+            let typed = format!(
+                "import type {{ Dashboard }} from \"@grafana/schema\";\n\
+                 export const board: Dashboard = {board};\n"
+            );
+            let at = dir.join("board.ts");
+            fs::write(&at, typed).expect("writing a dashboard");
+            let options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022"];
+            let module = ["--module", "esnext", "--moduleResolution", "bundler"];
+            npm(&[&["exec", "--", "tsc"], &options[..], &module, &[text(&at)]].concat())
+        };
+        let board = read("deploy/dashboard.json");
+        assert_eq!(check(&board).map(|_| ()), Ok(()));
+        for (right, wrong) in [("\"gridPos\"", "\"place\""), ("\"title\"", "\"titel\"")] {
+            let said = check(&board.replace(right, wrong)).expect_err("it does not look");
+            assert!(said.contains(wrong), "{said}");
+        }
+    });
+}
