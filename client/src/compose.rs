@@ -1,18 +1,25 @@
 //! What a person writes becomes a message on disk, at the clock stage. Nothing is sealed here.
 
-use tidings_protocol::{content::Text, envelope::Class, id::DeviceId, limits};
-use tidings_store::{StoreError, Txn};
+use tidings_protocol::{
+    content::Text,
+    envelope::Class,
+    id::{DeviceId, MsgId},
+    limits,
+};
+use tidings_store::{StoreError, Txn, prefix_end};
 
 use crate::{
     crypto::Sealer,
     event::{ClientEffect, ComposeError, MessageRef, SendText, Status},
     machine::ClientCore,
     rows::{MessageKey, MessageRow, OutboxRow, PeerKey, Work},
-    schema::{MESSAGES, OUTBOX},
+    schema::{MESSAGES, OUTBOX, STATUS},
 };
 
 /// Rows in the outbox at most.
 const OUTBOX_MAX: usize = 100_000;
+/// Devices of one person, those that were replaced included.
+const HEARD_OF_MAX: usize = 256;
 
 impl<S: Sealer> ClientCore<S> {
     pub(crate) fn on_send(
@@ -98,6 +105,24 @@ impl<S: Sealer> ClientCore<S> {
         Ok(seq)
     }
 
+    /// The devices of which something is known about a message that is sealed for none: it was, before
+    /// this device got a new id. One that stands for all of them when there are none.
+    fn heard_of(
+        &self,
+        txn: &dyn Txn,
+        peer: &PeerKey,
+        msg: &MsgId,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        let prefix = [peer.0.as_slice(), &msg.0].concat();
+        let rows = txn.range(STATUS, &prefix, &prefix_end(&prefix), HEARD_OF_MAX)?;
+        let device = |key: &[u8]| key.get(prefix.len()..).and_then(DeviceId::from_slice);
+        let mut devices: Vec<DeviceId> = rows.iter().filter_map(|(key, _)| device(key)).collect();
+        if devices.is_empty() {
+            devices.push(DeviceId([0; 16]));
+        }
+        Ok(devices)
+    }
+
     /// A message will not be delivered, as far as this device knows by itself.
     pub(crate) fn fail_locally(
         &mut self,
@@ -113,7 +138,7 @@ impl<S: Sealer> ClientCore<S> {
         };
         let devices = match only {
             Some(only) => only.clone(),
-            None if message.targets.is_empty() => vec![DeviceId([0; 16])],
+            None if message.targets.is_empty() => self.heard_of(txn, &row.peer, msg)?,
             None => message.targets.clone(),
         };
         for device in devices {

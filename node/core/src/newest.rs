@@ -213,6 +213,7 @@ impl Peer {
     /// Sends from this row on once more, if it lies behind.
     pub(crate) fn go_back(&mut self, lsn: u64) {
         if lsn < self.cursor {
+            self.fall_behind();
             self.newest.is_unknown_below(self.cursor);
             self.cursor = lsn;
         }
