@@ -202,9 +202,9 @@ impl Core {
                 return Ok(());
             }
             if peer.audits.pass.is_none() {
-                // Nothing is owed: no more audits until something is handed over.
+                // Nothing is owed, and nothing to come back: no more audits until something is handed over.
                 let is_idle = peer.audits.fresh.is_none() && next == 0;
-                if is_idle {
+                if is_idle && Self::ways(txn, peer.number, 0, 1)?.is_empty() {
                     peer.audits.all_ms = u64::MAX;
                     peer.audits.interval_ms = FIRST_MS;
                 }

@@ -1,11 +1,15 @@
 //! A peer that comes back to a backlog gets first what was written last: sender by sender, each one's
 //! rows in their order, ahead of the cursor of the outbox. A hint and nothing more: for all that counts, a
-//! row that went ahead is unsent until the cursor has come to it. Nothing of this is on disk, and a lost
-//! link or a refusal ends it.
+//! row that went ahead is unsent until the cursor has come to it. Nothing of this is on disk. What the
+//! peer did not take ahead is sent in its turn, and until then nothing else of its sender goes ahead.
 
 use std::collections::BTreeMap;
 
-use tidings_protocol::id::{AccountId, Eid, NodeId};
+use tidings_protocol::{
+    id::{AccountId, Eid, NodeId},
+    limits,
+    refusal::RefusalCode,
+};
 use tidings_store::{StoreError, Txn};
 
 use crate::{
@@ -32,8 +36,17 @@ pub(crate) struct Newest {
     by_newest: BTreeMap<u64, AccountId>,
     /// There was no room for a sender: of those that are not here nothing is known.
     is_full: bool,
-    /// Rows that went ahead, and whether the peer has taken them.
-    ahead: BTreeMap<u64, bool>,
+    /// Rows that went ahead.
+    ahead: BTreeMap<u64, Ahead>,
+    /// With room for one row, it is for these and for the cursor in turn.
+    is_odd: bool,
+}
+
+/// A row that went ahead.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    sender: AccountId,
+    is_taken: bool,
 }
 
 impl Newest {
@@ -70,12 +83,29 @@ impl Newest {
         self.from = self.from.map(|from| from.max(lsn));
     }
 
-    /// The link is gone, or the peer has refused what went ahead: all is sent in its turn.
-    pub(crate) fn end(&mut self) {
-        if let Some((last, _)) = self.ahead.last_key_value() {
-            self.is_unknown_below(last + 1);
+    /// The link is gone: what the peer had not taken is sent in its turn.
+    pub(crate) fn unlink(&mut self) {
+        let open = self.ahead.iter().filter(|(_, row)| !row.is_taken);
+        for lsn in open.map(|(lsn, _)| *lsn).collect::<Vec<u64>>() {
+            self.refused(lsn);
         }
-        self.ahead.clear();
+    }
+
+    /// The peer's store was rolled back: all is sent in its turn.
+    pub(crate) fn lost(&mut self) {
+        for lsn in self.ahead.keys().copied().collect::<Vec<u64>>() {
+            self.refused(lsn);
+        }
+    }
+
+    /// The peer has not taken a row: it is sent in its turn, and all of its sender's after it.
+    fn refused(&mut self, lsn: u64) {
+        let Some(Ahead { sender, .. }) = self.ahead.remove(&lsn) else { return };
+        if let Some(newest) =
+            self.senders.insert(sender, Vec::new()).and_then(|rows| rows.last().copied())
+        {
+            self.by_newest.remove(&newest);
+        }
     }
 
     /// The sender that wrote last and its rows from the cursor on, if they may go ahead of it.
@@ -97,19 +127,24 @@ impl Newest {
         }
     }
 
-    pub(crate) fn goes_ahead(&mut self, lsn: u64) {
-        self.ahead.insert(lsn, false);
+    fn goes_ahead(&mut self, lsn: u64, sender: AccountId) {
+        self.ahead.insert(lsn, Ahead { sender, is_taken: false });
+    }
+
+    /// Whether a row went ahead and the cursor has not come to it.
+    pub(crate) fn is_ahead(&self, lsn: u64) -> bool {
+        self.ahead.contains_key(&lsn)
     }
 
     /// The cursor has come to a row: whether it went ahead, and if so, whether the peer has taken it.
     pub(crate) fn comes_to(&mut self, lsn: u64) -> Option<bool> {
-        self.ahead.remove(&lsn)
+        self.ahead.remove(&lsn).map(|row| row.is_taken)
     }
 
     /// The peer has taken a row that went ahead.
-    pub(crate) fn took(&mut self, lsn: u64) {
-        if let Some(is_taken) = self.ahead.get_mut(&lsn) {
-            *is_taken = true;
+    fn took(&mut self, lsn: u64) {
+        if let Some(row) = self.ahead.get_mut(&lsn) {
+            row.is_taken = true;
         }
     }
 
@@ -125,7 +160,11 @@ impl Core {
         if !self.peers.get(node).is_some_and(may) || self.way_of(node) != *node {
             return Ok(());
         }
-        let mut turn = self.room_for(node).div_ceil(2);
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        peer.newest.is_odd = !peer.newest.is_odd;
+        let odd = usize::from(peer.newest.is_odd);
+        let mut bytes = limits::PEER_WINDOW_BYTES.saturating_sub(peer.inflight.weight()) / 2;
+        let mut turn = (self.room_for(node) + odd) / 2;
         while turn > 0
             && let Some(peer) = self.peers.get_mut(node)
             && peer.may_send_ahead(self.now_ms)
@@ -134,10 +173,11 @@ impl Core {
             let number = peer.number;
             let mut rows = rows.into_iter();
             for lsn in rows.by_ref() {
-                if let Some(bytes) = txn.get(OUTBOX, &peer_key(number, lsn))?
-                    && self.send_ahead(node, lsn, &bytes)?
+                if let Some(row) = txn.get(OUTBOX, &peer_key(number, lsn))?
+                    && self.send_ahead(node, lsn, sender, &row)?
                 {
-                    turn = turn.saturating_sub(1).min(self.room_for(node));
+                    bytes = bytes.saturating_sub(row.len());
+                    turn = if bytes == 0 { 0 } else { turn.saturating_sub(1) };
                     if turn == 0 {
                         break;
                     }
@@ -151,7 +191,13 @@ impl Core {
     }
 
     /// Sends a row to which the cursor has not come. True when it is on its way.
-    fn send_ahead(&mut self, node: &NodeId, lsn: u64, bytes: &[u8]) -> Result<bool, StoreError> {
+    fn send_ahead(
+        &mut self,
+        node: &NodeId,
+        lsn: u64,
+        sender: AccountId,
+        bytes: &[u8],
+    ) -> Result<bool, StoreError> {
         let is_open = self.peers.get(node).is_some_and(|peer| !peer.dead.is_set_aside(lsn));
         let Some(link) = self.way_link(node).filter(|_| is_open) else { return Ok(false) };
         let OutboxRow { eid, frame, shared, .. } = schema::decode(bytes)?;
@@ -160,7 +206,7 @@ impl Core {
         let envelope = Fresh { lsn, sender: None, eid, frame, frame_bytes, shared };
         let is_sent = self.put_on_link(link, node, envelope);
         if let Some(peer) = self.peers.get_mut(node).filter(|_| is_sent) {
-            peer.newest.goes_ahead(lsn);
+            peer.newest.goes_ahead(lsn, sender);
         }
         Ok(is_sent)
     }
@@ -185,18 +231,19 @@ impl Core {
         node: &NodeId,
         lsn: u64,
         eid: &Eid,
-        is_taken: bool,
+        refusal: Option<RefusalCode>,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        if is_taken {
+        if refusal.is_none() {
             self.note_answer(node, lsn, eid, None, txn)?;
             self.step(Step::of(Stage::HandedOver, *eid, Some(*node)));
         }
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-        if is_taken {
+        peer.refusal = refusal;
+        if refusal.is_none() {
             peer.newest.took(lsn);
         } else {
-            peer.newest.end();
+            peer.newest.refused(lsn);
         }
         self.batch.peers.insert(*node);
         Ok(())
@@ -220,7 +267,7 @@ impl Peer {
     }
 
     fn may_send_ahead(&self, now_ms: u64) -> bool {
-        !self.is_caught_up() && self.dead.is_calm() && self.paused_until_ms <= now_ms
+        !self.is_caught_up() && self.paused_until_ms <= now_ms
     }
 }
 
@@ -284,18 +331,32 @@ mod tests {
         newest.wrote(Some(ALICE), 9);
         assert_eq!(newest.next(7), None);
         assert_eq!(newest.next(8), Some((ALICE, vec![9])));
-        newest.goes_ahead(9);
+    }
+
+    #[test]
+    fn what_was_not_taken_goes_in_its_turn_and_its_sender_waits() {
+        let mut newest = Newest::starting_at(1);
+        for (lsn, sender) in [(3, ALICE), (4, BOB), (5, ALICE), (6, BOB)] {
+            newest.goes_ahead(lsn, sender);
+        }
+        newest.wrote(Some(ALICE), 7);
+        newest.refused(3);
+        newest.wrote(Some(ALICE), 8);
+        newest.wrote(Some(BOB), 9);
+        assert_eq!(newest.next(1), Some((BOB, vec![9])), "alice has to wait for 3");
+        assert_eq!(newest.next(1), None);
+        newest.took(4);
+        newest.unlink();
+        assert_eq!([3, 4, 5, 6].map(|lsn| newest.comes_to(lsn)), [None, Some(true), None, None]);
         newest.wrote(Some(BOB), 10);
-        newest.end();
-        assert_eq!(newest.next(9), None, "9 has to go in its turn now");
-        assert_eq!(newest.next(10), Some((BOB, vec![10])));
+        assert_eq!(newest.next(1), None, "and bob for 6");
     }
 
     #[test]
     fn what_went_ahead_is_passed_over_once() {
         let mut newest = Newest::starting_at(1);
-        newest.goes_ahead(3);
-        newest.goes_ahead(4);
+        newest.goes_ahead(3, ALICE);
+        newest.goes_ahead(4, BOB);
         newest.took(3);
         newest.took(9);
         assert_eq!(

@@ -487,8 +487,9 @@ impl Core {
         } else {
             refusal
         };
-        if self.peers.get(node).is_some_and(|peer| lsn >= peer.passed) {
-            return self.on_answer_ahead(node, lsn, &answer.eid, refusal.is_none(), txn);
+        if self.peers.get(node).is_some_and(|peer| peer.newest.is_ahead(lsn)) {
+            let code = refusal.map(|refusal| refusal.code);
+            return self.on_answer_ahead(node, lsn, &answer.eid, code, txn);
         }
         let is_dead = self.note_answer(node, lsn, &answer.eid, refusal.as_ref(), txn)?;
         let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };

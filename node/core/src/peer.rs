@@ -187,7 +187,7 @@ impl Peer {
     /// The link on which the outbox was sent is gone. What was sent and not answered is sent again.
     pub(crate) fn rewind(&mut self, unanswered: &[u64]) {
         self.fall_behind();
-        self.newest.end();
+        self.newest.unlink();
         if let Some(oldest) = self.oldest_unanswered(unanswered) {
             self.go_back(oldest);
         }
@@ -553,6 +553,9 @@ impl Core {
                 if let Some(peer) = self.peers.get_mut(&behind) {
                     peer.paused_until_ms = 0;
                     peer.audits.linked(now_ms, is_new_store, peer.sent);
+                    if is_new_store {
+                        peer.newest.lost();
+                    }
                     self.batch.peers.insert(behind);
                 }
             }

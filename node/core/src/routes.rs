@@ -157,9 +157,10 @@ impl Core {
     pub(crate) fn unanswered_of(&self, node: &NodeId) -> Vec<u64> {
         let way = self.way_of(node);
         let Some(through) = self.peers.get(&way) else { return Vec::new() };
-        let passed = self.peers.get(node).map_or(0, |peer| peer.passed);
+        let is_ahead =
+            |lsn: u64| self.peers.get(node).is_some_and(|peer| peer.newest.is_ahead(lsn));
         let own = through.inflight.values().filter(|sent| sent.owner(&way) == Some(*node));
-        own.map(|sent| sent.lsn).filter(|lsn| *lsn < passed).collect()
+        own.map(|sent| sent.lsn).filter(|lsn| !is_ahead(*lsn)).collect()
     }
 
     /// Changes routes. What was sent the old way and is not answered is sent the new one, and the
