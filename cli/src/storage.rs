@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tidings_core::storage::born_ms;
@@ -76,11 +76,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn compact(data: &Path, as_json: bool) -> anyhow::Result<()> {
     let path = data.join(STORE_FILE);
-    let bytes = || {
-        let found = fs::metadata(&path).with_context(|| format!("reading {}", path.display()));
-        found.map(|found| found.len())
+    let bytes = || -> anyhow::Result<u64> {
+        let found = fs::metadata(&path).with_context(|| {
+            format!(
+                "reading {}: name the folder of a node that has run with --data",
+                path.display()
+            )
+        })?;
+        Ok(found.len())
     };
     let before = bytes()?;
+    ensure!(before > 0, "{} is empty: `tidings doctor` says what to do", path.display());
     let progress = Progress::uncounted("compacting the store");
     let done = tidings_store::compact(&path);
     drop(progress);

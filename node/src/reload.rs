@@ -1,6 +1,7 @@
 //! Reads the configuration again while the node runs: checked whole before anything changes, and what
 //! may change then does so in one batch of the core. What needs a start is named.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId};
@@ -70,7 +71,10 @@ impl Reloader {
     /// has changed then.
     pub(crate) async fn reload(&self, who: Option<u32>) -> Result<Value, String> {
         let mut held = self.config.lock().await;
-        let read = Config::read(&held.file).map_err(|error| error.to_string())?;
+        let read = Config::read(&held.file).map_err(|error| match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })?;
         let (live, restart) = changes(&held, &read);
         if !live.is_empty() {
             let settings = Box::new(live_settings(&read));

@@ -115,7 +115,7 @@ pub enum StartError {
     #[error("taking over the socket for devices that was handed over (LISTEN_FDS)")]
     HandedOver(#[source] io::Error),
     /// The administrator's socket cannot be made.
-    #[error("making the socket for administrators in {}; is the path too long?", .data.display())]
+    #[error("making the socket for administrators in {}", .data.display())]
     AdminSocket {
         /// The data folder.
         data: PathBuf,

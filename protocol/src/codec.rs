@@ -62,12 +62,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let type_name = short_name::<T>();
     let mut rest = bytes;
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_MAX)
-        .map_err(|error| DecodeError::Malformed { type_name, why: error.to_string() })?;
+        .map_err(|error| DecodeError::Malformed { type_name, why: why(&error) })?;
     if rest.is_empty() {
         Ok(value)
     } else {
         Err(DecodeError::Trailing { type_name, bytes: rest.len() })
     }
+}
+
+fn why(error: &ciborium::de::Error<std::io::Error>) -> String {
+    if let ciborium::de::Error::Io(_) = error {
+        return "the bytes end too early".to_owned();
+    }
+    error.to_string()
 }
 
 /// Decodes a value that was signed or hashed: only its canonical form is accepted.

@@ -33,6 +33,14 @@ fn a_bad_line_changes_nothing_and_a_good_one_at_once_what_it_may() {
         for word in ["node.toml, line 9:", "from 1 to"] {
             assert!(refused.err.contains(word), "{refused:?}");
         }
+        let other = binary::json(&["init", text(&dir.join("other")), "--json"]).await;
+        let twice = format!("custodians = [{0}, {0}]\n", other["node"]);
+        acme.configure(None, &twice);
+        let refused = reload(&acme).await;
+        assert!(refused.err.contains("named already"), "{refused:?}");
+        let live = binary::run(&["admin", "top", "--data", text(&acme.folder)]).await;
+        assert_eq!(live.code, Some(1), "{live:?}");
+        assert!(live.err.contains("needs a terminal"), "{live:?}");
         assert_eq!(federation(&acme).await, "open", "nothing has changed");
         acme.configure(None, "federation = \"closed\"\nstore_cache_mib = 8\n");
         let taken = reload(&acme).await;
@@ -69,6 +77,9 @@ fn a_node_is_spoken_to_whatever_its_file_says() {
             let refused = reload(&acme).await;
             assert_eq!(refused.code, Some(4), "{refused:?}");
             assert!(refused.err.contains("node.toml"), "{refused:?}");
+            if bad.starts_with(&[0xff]) {
+                assert!(refused.err.contains("valid UTF-8"), "the cause: {refused:?}");
+            }
             assert_eq!(federation(&acme).await, "open");
         }
         acme.stop().await;

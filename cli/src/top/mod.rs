@@ -2,10 +2,11 @@
 
 mod view;
 
+use std::io::{IsTerminal as _, stdin, stdout};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use crossterm::event::{Event, EventStream, KeyCode, KeyEventKind, KeyModifiers};
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -42,6 +43,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if args.once {
             return once(&data).await;
         }
+        ensure!(
+            stdin().is_terminal() && stdout().is_terminal(),
+            "a live picture needs a terminal: --once prints one as text, --json one line each second"
+        );
         live(&data).await
     })
 }

@@ -17,7 +17,15 @@ pub(super) fn custodians(written: &Written) -> Result<Vec<NodeId>, Wrong> {
     let node = |text: &Spanned<String>| {
         NodeId::parse(text.get_ref()).map_err(|error| wrong(text, error.to_string()))
     };
-    named.iter().map(node).collect()
+    let mut nodes = Vec::new();
+    for text in named {
+        let custodian = node(text)?;
+        if nodes.contains(&custodian) {
+            return Err(wrong(text, "this node is named already"));
+        }
+        nodes.push(custodian);
+    }
+    Ok(nodes)
 }
 
 /// Users whose lists are kept for a node where nothing else is said: some ten megabytes.
