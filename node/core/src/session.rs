@@ -4,7 +4,7 @@
 use tidings_protocol::{
     client_frame::{Goaway, NodeFrame, Ping, Refusable, Refused},
     hello::{Challenge, ClientHello, Mark, Welcome, client_transcript, node_transcript},
-    id::{AccountId, DeviceId, Nonce},
+    id::{AccountId, DeviceId, Nonce, SubmitId},
     key::{PublicKey, Purpose, Signature},
     limits,
     refusal::{Refusal, RefusalCode},
@@ -44,6 +44,8 @@ pub(crate) struct Greeted {
     /// The device's mark of the hello, to be written once the device has gone on after our welcome:
     /// a device that was rolled back notices that from the welcome and does not go on.
     pub(crate) mark: Option<Mark>,
+    /// The highest id of its submissions: its row holds the newest mark, unless a clock was set back.
+    pub(crate) last_submit: Option<SubmitId>,
     /// Copies pushed and not acknowledged, by lsn; weighed in bytes.
     pub(crate) pushed: Window<u64, Pushed>,
     /// Next inbox row to read.
@@ -195,7 +197,8 @@ impl Core {
         // What came in this very batch is not in the row yet.
         let of_batch = self.batch.marks.get(&hello.device).cloned();
         let kept = of_batch.or_else(|| row.mark.clone());
-        let yours = Self::newest_mark(&hello.device, kept, txn)?;
+        let last = Self::last_submit(&hello.device, txn)?;
+        let yours = newest_mark(kept, last.as_ref().map(|(_, mark)| mark.clone()));
         let mut welcome = Welcome {
             descriptor,
             incarnation: self.stance.incarnation,
@@ -210,7 +213,7 @@ impl Core {
         welcome.signature =
             self.settings.operational.sign(Purpose::NodeHello, transcript.as_bytes());
         self.tell_client(conn, NodeFrame::Welcome(welcome));
-        self.greet(conn, hello, &row, is_replaced);
+        self.greet(conn, hello, &row, is_replaced, last.map(|(submit, _)| submit));
         Ok(())
     }
 
@@ -233,13 +236,21 @@ impl Core {
         (!is_proved).then_some(RefusalCode::NotAuthorised)
     }
 
-    fn greet(&mut self, conn: ConnId, hello: &ClientHello, row: &DeviceRow, is_replaced: bool) {
+    fn greet(
+        &mut self,
+        conn: ConnId,
+        hello: &ClientHello,
+        row: &DeviceRow,
+        is_replaced: bool,
+        last_submit: Option<SubmitId>,
+    ) {
         let greeted = Greeted {
             device: hello.device,
             account: row.account,
             key: row.key,
             is_replaced,
             mark: (!is_replaced).then(|| hello.mine.clone()),
+            last_submit,
             pushed: Window::default(),
             inbox_cursor: 0,
             caught_up: None,
@@ -261,23 +272,18 @@ impl Core {
         self.batch.devices.insert(hello.device);
     }
 
-    /// The newest mark of a device's store: of its hellos and of what it has on disk, or of its
-    /// submissions.
-    fn newest_mark(
+    /// The submission of a device with the highest id, and the mark that it named.
+    fn last_submit(
         device: &DeviceId,
-        kept: Option<Mark>,
         txn: &dyn Txn,
-    ) -> Result<Option<Mark>, StoreError> {
+    ) -> Result<Option<(SubmitId, Mark)>, StoreError> {
         let prefix = device.as_bytes();
-        let Some((_, bytes)) = txn.last(SUBMITS, prefix, &prefix_end(prefix))? else {
-            return Ok(kept);
+        let Some((key, bytes)) = txn.last(SUBMITS, prefix, &prefix_end(prefix))? else {
+            return Ok(None);
         };
-        let of_submit = schema::decode::<SubmitRow>(&bytes)?.mark;
-        // Marks of one store grow; of two stores (the device got a new id) there are none in common.
-        Ok(match kept {
-            Some(mark) if mark.commit > of_submit.commit => Some(mark),
-            Some(_) | None => Some(of_submit),
-        })
+        let id = key.get(prefix.len()..).and_then(SubmitId::from_slice);
+        let id = id.ok_or_else(|| StoreError::corrupt("the key of a submission"))?;
+        Ok(Some((id, schema::decode::<SubmitRow>(&bytes)?.mark)))
     }
 
     fn keep_hello_mark(&mut self, conn: ConnId) {
@@ -298,7 +304,8 @@ impl Core {
         let Some(mut row) = schema::get::<DeviceRow>(txn, DEVICES, device.as_bytes())? else {
             return Ok(());
         };
-        if row.mark.as_ref() == Some(&mark) {
+        let is_known = row.mark.as_ref() == Some(&mark);
+        if is_known || row.mark.as_ref().is_some_and(|known| known.commit > mark.commit) {
             return Ok(());
         }
         row.mark = Some(mark);
@@ -373,5 +380,14 @@ impl Core {
         for conn in conns {
             self.refuse_link(conn, RefusalCode::Busy);
         }
+    }
+}
+
+/// The newest mark of a device's store: of its hellos and of what it has on disk, or of its submissions.
+/// Marks of one store grow; of two stores (the device got a new id) there are none in common.
+fn newest_mark(kept: Option<Mark>, of_submit: Option<Mark>) -> Option<Mark> {
+    match (kept, of_submit) {
+        (Some(kept), Some(of_submit)) if kept.commit > of_submit.commit => Some(kept),
+        (kept, of_submit) => of_submit.or(kept),
     }
 }

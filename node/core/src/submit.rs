@@ -60,6 +60,16 @@ impl Core {
                 self.queue_envelope(envelope, account, txn)?;
             }
         }
+        let last = self.greeted(conn).and_then(|greeted| greeted.last_submit);
+        let is_known =
+            self.batch.marks.get(&device).is_some_and(|known| known.commit > mark.commit);
+        if last.is_some_and(|last| submit < last) && !is_known {
+            // A clock was set back: this row is not the last one, where the newest mark is looked for.
+            self.batch.marks.insert(device, mark.clone());
+        }
+        if let Some(greeted) = self.greeted_mut(conn) {
+            greeted.last_submit = last.max(Some(submit));
+        }
         let row = SubmitRow { eids: eids.clone(), accepted_ms: self.now_ms, mark };
         schema::put(txn, SUBMITS, &key, &row)?;
         self.answer(conn, submit, &eids, self.now_ms);
