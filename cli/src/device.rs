@@ -43,6 +43,10 @@ pub(crate) async fn next_effect_or_fault(
             Some(ClientEffect::CloseLink(CloseWhy::Refused(RefusalCode::NotAuthorised))) => {
                 return Err(Stopped::NotListed.into());
             }
+            // A device that has an account asks for none: the node has forgotten it.
+            Some(ClientEffect::CloseLink(CloseWhy::Refused(RefusalCode::BadInvite))) => {
+                return Err(Stopped::NotKnown.into());
+            }
             Some(ClientEffect::CloseLink(CloseWhy::Refused(code))) if !code.may_retry() => {
                 return Err(Stopped::LinkRefused { why: code.advice() }.into());
             }
@@ -141,7 +145,10 @@ pub(crate) fn close_text(why: CloseWhy) -> Option<String> {
         CloseWhy::NotOurNode => Some("this is another node than yours: check its URL".to_owned()),
         CloseWhy::Broke => Some("the node broke a rule of the protocol: update both".to_owned()),
         CloseWhy::Refused(code) => Some(format!("the node refused the link: {}", code.advice())),
-        CloseWhy::Silent | CloseWhy::Goaway { .. } | CloseWhy::NewDeviceId => None,
+        CloseWhy::Silent
+        | CloseWhy::Goaway { .. }
+        | CloseWhy::NewDeviceId
+        | CloseWhy::NotListed => None,
     }
 }
 

@@ -287,6 +287,9 @@ pub enum CloseWhy {
     },
     /// This device has a new id: connect again at once.
     NewDeviceId,
+    /// The node does not list this device, though the account's newest list does: connect again at
+    /// once, and it is shown the lists.
+    NotListed,
     /// The node refused the link.
     Refused(RefusalCode),
 }

@@ -34,6 +34,7 @@ pub mod rows;
 pub mod safety;
 pub mod schema;
 mod seal;
+mod show_lists;
 mod status;
 mod vault;
 mod walk;

@@ -17,6 +17,7 @@ use crate::{
     event::{ClientEffect, CloseWhy, Warning},
     machine::ClientCore,
     rows::PeerKey,
+    show_lists::{Lists, Page},
 };
 
 /// How often the node is asked whether it is there.
@@ -31,6 +32,8 @@ pub(crate) enum Link {
     Open { since_ms: u64, challenge: Option<Challenge> },
     /// Asked for an account.
     Joining { since_ms: u64, challenge: Challenge, request: u64 },
+    /// Shows the account's device lists.
+    Showing { since_ms: u64, challenge: Challenge, page: Page },
     /// Proved ourselves; the node is to prove itself.
     Greeting { since_ms: u64, challenge: Challenge, hello: ClientHello },
     /// Serving.
@@ -95,7 +98,11 @@ impl Link {
     pub(crate) const fn session(&self) -> Option<&Session> {
         match self {
             Self::Up(session) => Some(session),
-            Self::Down | Self::Open { .. } | Self::Joining { .. } | Self::Greeting { .. } => None,
+            Self::Down
+            | Self::Open { .. }
+            | Self::Joining { .. }
+            | Self::Showing { .. }
+            | Self::Greeting { .. } => None,
         }
     }
 
@@ -108,7 +115,11 @@ impl Link {
     pub(crate) const fn session_mut(&mut self) -> Option<&mut Session> {
         match self {
             Self::Up(session) => Some(session),
-            Self::Down | Self::Open { .. } | Self::Joining { .. } | Self::Greeting { .. } => None,
+            Self::Down
+            | Self::Open { .. }
+            | Self::Joining { .. }
+            | Self::Showing { .. }
+            | Self::Greeting { .. } => None,
         }
     }
 
@@ -117,6 +128,7 @@ impl Link {
             Self::Down => None,
             Self::Open { since_ms, .. }
             | Self::Joining { since_ms, .. }
+            | Self::Showing { since_ms, .. }
             | Self::Greeting { since_ms, .. } => Some(since_ms + LINK_SILENCE_MS_MAX),
             Self::Up(session) => {
                 let silent = session.heard_ms + LINK_SILENCE_MS_MAX;
@@ -153,6 +165,7 @@ impl<S: Sealer> ClientCore<S> {
             Link::Down => false,
             Link::Open { since_ms, .. }
             | Link::Joining { since_ms, .. }
+            | Link::Showing { since_ms, .. }
             | Link::Greeting { since_ms, .. } => *since_ms + LINK_SILENCE_MS_MAX <= now_ms,
             Link::Up(session) => {
                 if session.heard_ms + LINK_SILENCE_MS_MAX <= now_ms {
@@ -167,6 +180,7 @@ impl<S: Sealer> ClientCore<S> {
             }
         };
         if overdue {
+            self.give_up_showing();
             self.close(CloseWhy::Silent);
         }
     }
@@ -240,6 +254,10 @@ impl<S: Sealer> ClientCore<S> {
         let Link::Open { challenge: Some(challenge), .. } = &self.link else { return Ok(()) };
         let challenge = challenge.clone();
         if self.account.joined {
+            if self.lists.are_to_be_shown() {
+                self.show_newest_lists(now_ms, challenge);
+                return Ok(());
+            }
             return self.say_hello(txn, now_ms, challenge);
         }
         let first = self.account.lists.first().cloned();
@@ -272,7 +290,7 @@ impl<S: Sealer> ClientCore<S> {
         self.say_hello(txn, now_ms, challenge)
     }
 
-    fn say_hello(
+    pub(crate) fn say_hello(
         &mut self,
         txn: &mut dyn Txn,
         now_ms: u64,
@@ -321,6 +339,7 @@ impl<S: Sealer> ClientCore<S> {
             self.close(CloseWhy::NotOurNode);
             return Ok(());
         };
+        self.lists = Lists::default();
         self.note_clock(greeted_ms, now_ms, welcome.time_ms);
         let known = self.node.incarnation;
         self.remember_node(welcome);

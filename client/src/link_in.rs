@@ -39,6 +39,9 @@ impl<S: Sealer> ClientCore<S> {
                 self.on_pong(pong.number);
                 return Ok(());
             }
+            NodeFrame::Done(done) if self.link.is_showing(done.request) => {
+                return self.on_lists_taken(txn, now_ms);
+            }
             NodeFrame::Accepted(_)
             | NodeFrame::Deliver(_)
             | NodeFrame::Notes(_)
@@ -112,6 +115,10 @@ impl<S: Sealer> ClientCore<S> {
                     self.effect(ClientEffect::JoinRefused(code));
                     return Ok(());
                 }
+                if self.link.is_showing(*request) {
+                    self.on_lists_refused(now_ms, code);
+                    return Ok(());
+                }
                 self.on_request_refused(txn, now_ms, *request, &refused.refusal)
             }
         }
@@ -127,6 +134,14 @@ impl<S: Sealer> ClientCore<S> {
         if code == RefusalCode::NotAuthorised && replaced {
             // The list that replaces this device was published; the answer was lost.
             return self.become_replacement(txn, now_ms);
+        }
+        if !code.may_retry() {
+            self.give_up_showing();
+        }
+        let is_greeting = matches!(self.link, Link::Greeting { .. });
+        if code == RefusalCode::NotAuthorised && is_greeting && self.may_show_lists() {
+            self.close(CloseWhy::NotListed);
+            return Ok(());
         }
         self.close(CloseWhy::Refused(code));
         Ok(())

@@ -27,6 +27,7 @@ use crate::{
     outbox::Queues,
     rows::{AccountRow, NodeRow, OutboxRow, PeerKey, PeerRow},
     schema::{HELD, OUTBOX, PEERS, SELF},
+    show_lists::Lists,
     vault::Vault,
 };
 
@@ -69,6 +70,7 @@ pub struct ClientCore<S: Sealer> {
     pub(crate) node: NodeRow,
     pub(crate) node_dirty: bool,
     pub(crate) link: Link,
+    pub(crate) lists: Lists,
     pub(crate) clock_offset_ms: i64,
     pub(crate) queues: Queues,
     pub(crate) names: Names,
@@ -182,6 +184,7 @@ impl<S: Sealer> ClientCore<S> {
             local,
             own_list,
             link: Link::Down,
+            lists: Lists::default(),
             clock_offset_ms: 0,
             queues: Queues::default(),
             names: Names::default(),
@@ -243,7 +246,9 @@ impl<S: Sealer> ClientCore<S> {
             ClientEvent::Disconnected => self.on_disconnected(Some(now_ms)),
             ClientEvent::Frame { frame, body } => self.on_frame(txn, now_ms, frame, &body)?,
             ClientEvent::Join { invite } => {
-                if !self.account.joined {
+                if self.account.joined {
+                    self.lists.invite = Some(invite);
+                } else {
                     self.account.invite = Some(invite);
                     self.save_account(txn)?;
                     self.greet(txn, now_ms)?;

@@ -17,7 +17,7 @@ use tidings_client::{
     crypto::StubSealer,
     event::{CloseWhy, Status, StopWhy},
 };
-use tidings_protocol::client_frame::NodeFrame;
+use tidings_protocol::client_frame::{ClientFrame, NodeFrame};
 use tidings_store::Store as _;
 
 fn pair() -> (World<StubSealer>, usize, usize) {
@@ -167,4 +167,66 @@ fn a_rolled_back_device_without_the_right_to_sign_stops() {
     world.connect(third);
     world.run();
     assert_eq!(world.devices[third].stopped, Some(StopWhy::RolledBack));
+}
+
+/// What the node had of bob's lists when its copy was made.
+fn forget_lists(world: &mut World<StubSealer>, bob: usize, kept: usize) {
+    let home = world.devices[bob].peer.node;
+    world.nodes.get_mut(&home).unwrap().users.get_mut("bob").unwrap().truncate(kept);
+}
+
+fn shown(world: &World<StubSealer>, index: usize) -> Vec<Vec<u64>> {
+    let frames = world.devices[index].sent.iter();
+    let shows = frames.filter_map(|frame| match frame {
+        ClientFrame::ShowLists(show) => Some(show),
+        _ => None,
+    });
+    shows.map(|show| show.lists.iter().map(|list| list.peek().unwrap().version).collect()).collect()
+}
+
+#[test]
+fn a_device_that_a_restored_node_does_not_list_shows_it_the_newer_lists() {
+    let (mut world, alice, bob) = pair();
+    let bob_two = world.link(bob);
+    world.run();
+    for device in [bob, bob_two] {
+        world.disconnect(device);
+    }
+    forget_lists(&mut world, bob, 1);
+    world.connect(bob_two);
+    world.run();
+    assert_eq!(world.devices[bob_two].closed, [CloseWhy::NotListed]);
+    world.connect(bob_two);
+    world.run();
+    assert_eq!(shown(&world, bob_two), [[0, 1]]);
+    world.send(alice, bob_two, "after");
+    world.run();
+    assert_eq!(world.texts(bob_two), ["after"]);
+}
+
+#[test]
+fn lists_are_shown_from_where_the_node_has_them_to_the_newest() {
+    let (mut world, alice, bob) = pair();
+    // Each time that it is put back it takes a new id, with one more list.
+    for _ in 0..18 {
+        let image = world.devices[bob].disk.image();
+        world.send(alice, bob, "before");
+        world.run();
+        world.disconnect(bob);
+        world.devices[bob].disk.restore(&image);
+        world.restart(bob);
+        for _ in 0..2 {
+            world.connect(bob);
+            world.run();
+        }
+    }
+    world.disconnect(bob);
+    forget_lists(&mut world, bob, 1);
+    for _ in 0..2 {
+        world.connect(bob);
+        world.run();
+    }
+    let firsts: Vec<u64> = shown(&world, bob).iter().map(|versions| versions[0]).collect();
+    assert_eq!(firsts, [3, 0, 16]);
+    assert!(world.devices[bob].online);
 }

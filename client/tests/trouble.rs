@@ -45,6 +45,7 @@ fn submits(world: &World<Stub>, index: usize) -> Vec<tidings_protocol::client_fr
         | ClientFrame::FetchBundle(_)
         | ClientFrame::PublishPrekeys(_)
         | ClientFrame::PublishList(_)
+        | ClientFrame::ShowLists(_)
         | ClientFrame::Resolve(_)
         | ClientFrame::Ping(_) => None,
     })

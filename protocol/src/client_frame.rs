@@ -146,6 +146,19 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// The node does not list the device, as after it was put back: a device shows the lists of its
+    /// account before it greets. Answered by `Done` or `Refused`, with `request`.
+    pub struct ShowLists {
+        /// Number of the request on this link.
+        0 => request: u64,
+        /// Versions of the list, each of which continues the one before.
+        1 => lists: Vec<Signed<DeviceList>>,
+        /// For a node that does not know the account either.
+        2 => invite: Option<InviteSecret>,
+    }
+}
+
 wire_union! {
     /// From a device to its node.
     pub enum ClientFrame {
@@ -169,6 +182,8 @@ wire_union! {
         9 => Ping(Ping),
         /// Asks which node a domain stands for.
         10 => Resolve(Resolve),
+        /// Lists that the node may have forgotten.
+        11 => ShowLists(ShowLists),
     }
 }
 

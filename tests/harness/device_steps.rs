@@ -211,7 +211,7 @@ impl World {
                 }
                 let in_ms = match why {
                     CloseWhy::Goaway { after_ms } => after_ms,
-                    CloseWhy::NewDeviceId => 1,
+                    CloseWhy::NewDeviceId | CloseWhy::NotListed => 1,
                     CloseWhy::NotOurNode
                     | CloseWhy::Broke
                     | CloseWhy::Silent

@@ -61,6 +61,52 @@ fn of_two_copies_of_a_home_one_is_told_that_it_is_no_longer_listed() {
 }
 
 #[test]
+fn what_a_restored_node_has_forgotten_of_accounts_its_people_bring_back() {
+    test(async |dir| {
+        let mut acme = Server::make("acme", dir.join("acme"), None, "").await;
+        acme.start().await;
+        let [alice, old, carol, backup] =
+            ["alice", "old", "carol", "backup"].map(|name| dir.join(name));
+        let run = async |args: &[&str], home: &Path| {
+            let args = [args, &["--home", text(home)]].concat();
+            in_time("an answer", binary::run(&args)).await
+        };
+        let first = acme.invite(1).await;
+        assert_eq!(run(&["join", &first, "--name", "alice"], &alice).await.code, Some(0));
+        acme.stop().await;
+        acme.back_up(&backup);
+        acme.start().await;
+        // After the backup alice's device gets a new id, since it is put back itself, and carol joins.
+        copy(&alice, &old);
+        assert_eq!(run(&["inbox"], &alice).await.code, Some(0));
+        fs::remove_dir_all(&alice).expect("removing a home");
+        copy(&old, &alice);
+        let renewed = run(&["inbox"], &alice).await;
+        assert!(renewed.code == Some(0) && renewed.err.contains("takes a new id"), "{renewed:?}");
+        let second = acme.invite(1).await;
+        assert_eq!(run(&["join", &second, "--name", "carol"], &carol).await.code, Some(0));
+        acme.stop().await;
+        acme.restore(&backup);
+        acme.start().await;
+        let listed = run(&["inbox"], &alice).await;
+        assert_eq!(listed.code, Some(0), "{listed:?}");
+        // The old one, which the restored copy lists, is still the one that was replaced.
+        let replaced = run(&["inbox"], &old).await;
+        assert!(!replaced.err.contains("panicked"), "{replaced:?}");
+        for args in [&["inbox"][..], &["join", &second, "--name", "carol"]] {
+            let forgotten = run(args, &carol).await;
+            assert_eq!(forgotten.code, Some(4), "{forgotten:?}");
+            assert!(forgotten.err.contains("`tidings join`"), "{forgotten:?}");
+        }
+        let third = acme.invite(1).await;
+        let back = run(&["join", &third, "--name", "carol"], &carol).await;
+        assert_eq!(back.code, Some(0), "{back:?}");
+        assert_eq!(run(&["inbox"], &carol).await.code, Some(0));
+        acme.stop().await;
+    });
+}
+
+#[test]
 fn a_path_may_be_any_bytes() {
     test(async |dir| {
         let folder = dir.join(OsStr::from_bytes(b"acme\xff"));

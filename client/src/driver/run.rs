@@ -230,7 +230,9 @@ impl Loop {
                     let down = DownWhy::Closed(why);
                     match why {
                         CloseWhy::Goaway { after_ms } => self.pause(after_ms, down)?,
-                        CloseWhy::NewDeviceId => self.connection = Connection::Pause(0),
+                        CloseWhy::NewDeviceId | CloseWhy::NotListed => {
+                            self.connection = Connection::Pause(0);
+                        }
                         CloseWhy::NotOurNode
                         | CloseWhy::Broke
                         | CloseWhy::Silent

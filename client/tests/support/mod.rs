@@ -29,7 +29,7 @@ use tidings_protocol::{
     bundle::{Bundle, OneTimePrekey},
     client_frame::{
         Accepted, Bundles, ClientFrame, Deliver, Done, InviteSecret, Joined, NewerLists, NodeFrame,
-        Notes, Refusable, Refused, Submit,
+        Notes, Refusable, Refused, ShowLists, Submit,
     },
     descriptor::{Addresses, Delegation, Descriptor, NodeState},
     device_list::{CheckedList, DeviceList},

@@ -106,10 +106,38 @@ impl<S: TestSealer> World<S> {
                     self.tell_of_list(index, &publish.list);
                 }
             }
+            ClientFrame::ShowLists(show) => self.take_shown(index, show),
             // Answered by the tests that ask.
             ClientFrame::Resolve(_) => {}
             ClientFrame::Ping(ping) => self.frame(index, NodeFrame::Pong(ping), Bytes::new()),
         }
+    }
+
+    /// All that are missing, or none.
+    fn take_shown(&mut self, index: usize, show: ShowLists) {
+        let request = show.request;
+        let node = self.nodes.get_mut(&self.devices[index].peer.node).unwrap();
+        let name = show.lists[0].peek().unwrap().name.as_str().to_owned();
+        let known = node.users.get(&name).cloned().unwrap_or_default();
+        let version = |list: &Signed<DeviceList>| list.peek().unwrap().version;
+        let have = known.len() as u64;
+        let code = if known.is_empty() && show.invite.is_none() {
+            Some(RefusalCode::BadInvite)
+        } else {
+            (version(&show.lists[0]) > have).then_some(RefusalCode::Conflict)
+        };
+        let frame = match code {
+            Some(code) => {
+                let what = Refusable::Request(request);
+                NodeFrame::Refused(Refused { what, refusal: code.into() })
+            }
+            None => {
+                let new = show.lists.into_iter().filter(|list| version(list) >= have);
+                node.users.entry(name).or_default().extend(new);
+                NodeFrame::Done(Done { request })
+            }
+        };
+        self.frame(index, frame, Bytes::new());
     }
 
     fn tell_of_list(&mut self, publisher: usize, list: &Signed<DeviceList>) {

@@ -39,8 +39,7 @@ impl Core {
         list: &CheckedList,
         txn: &mut dyn Txn,
     ) -> Result<(), StoreError> {
-        let invite_key = invite_hash(&join.invite);
-        let invite: Option<InviteRow> = schema::get(txn, INVITES, invite_key.as_bytes())?;
+        let invite = self.usable_invite(&join.invite, txn)?;
         let known: Option<AccountRow> =
             schema::get(txn, ACCOUNTS, list.list.name.as_str().as_bytes())?;
         // A newcomer whose answer was lost asks again: the same account gets the same answer.
@@ -58,21 +57,17 @@ impl Core {
             }
             _ if !is_proved(challenge, join, list) => Some(RefusalCode::NotAuthorised),
             None => Some(RefusalCode::BadInvite),
-            Some(row) if row.uses_left == 0 || row.expires_ms <= self.now_ms => {
-                Some(RefusalCode::BadInvite)
-            }
             Some(_) if known.is_some() => Some(RefusalCode::NameTaken),
             Some(_) if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
             Some(_) if self.has_no_room_for(Asker::Device) => Some(RefusalCode::Quota),
             Some(_) => None,
         };
-        let (Some(mut invite), None) = (invite, refusal) else {
+        let (Some(invite), None) = (invite, refusal) else {
             let code = refusal.unwrap_or(RefusalCode::BadInvite);
             self.refuse(conn, Refusable::Request(join.request), code);
             return Ok(());
         };
-        invite.uses_left -= 1;
-        schema::put(txn, INVITES, invite_key.as_bytes(), &invite)?;
+        Self::use_up(&join.invite, invite, txn)?;
         self.write_list(&join.list, list, None, None, txn)?;
         self.tell_client(conn, NodeFrame::Joined(Joined { request: join.request }));
         Ok(())
@@ -91,14 +86,29 @@ impl Core {
             self.refuse_link(conn, RefusalCode::NotAuthorised);
             return Ok(());
         };
-        let Some(known) = Self::newest_list(&account, txn)? else { return Ok(()) };
-        let known_list = CheckedList::first_seen(&known)
-            .map_err(|error| StoreError::corrupt(error.to_string()))?;
+        let Some(known_list) = Self::newest_checked(&account, txn)? else { return Ok(()) };
         if known_list.hash == list.hash {
             self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
             return Ok(());
         }
-        let code = match known_list.then(&publish.list) {
+        if let Some(code) = Self::successor_refusal(&known_list, &publish.list, list, txn)? {
+            self.refuse(conn, Refusable::Request(publish.request), code);
+            return Ok(());
+        }
+        // The answer comes first: the list may end this very link.
+        self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
+        self.write_list(&publish.list, list, Some(&known_list), Some(place), txn)
+    }
+
+    /// Why a list does not take the place of one that is known.
+    pub(crate) fn successor_refusal(
+        known: &CheckedList,
+        signed: &Signed<DeviceList>,
+        list: &CheckedList,
+        txn: &dyn Txn,
+    ) -> Result<Option<RefusalCode>, StoreError> {
+        Ok(match known.then(signed) {
+            Ok(_) if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
             Ok(_) => None,
             Err(DeviceListError::Fork | DeviceListError::Rollback { .. }) => {
                 Some(RefusalCode::Conflict)
@@ -111,23 +121,15 @@ impl Core {
                 | DeviceListError::Devices
                 | DeviceListError::Label,
             ) => Some(RefusalCode::NotAuthorised),
-        };
-        let code = match code {
-            None if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
-            code => code,
-        };
-        if let Some(code) = code {
-            self.refuse(conn, Refusable::Request(publish.request), code);
-            return Ok(());
-        }
-        // The answer comes first: the list may end this very link.
-        self.tell_client(conn, NodeFrame::Done(Done { request: publish.request }));
-        self.write_list(&publish.list, list, Some(&known_list), Some(place), txn)
+        })
     }
 
     /// True when a list names a device that belongs to another account here: listing a key takes no
     /// proof of it, so whoever had it first keeps it.
-    fn names_foreign_device(list: &CheckedList, txn: &dyn Txn) -> Result<bool, StoreError> {
+    pub(crate) fn names_foreign_device(
+        list: &CheckedList,
+        txn: &dyn Txn,
+    ) -> Result<bool, StoreError> {
         for device in &list.list.devices {
             let known: Option<DeviceRow> = schema::get(txn, DEVICES, device.id().as_bytes())?;
             if known.is_some_and(|known| known.account != list.account()) {
@@ -166,7 +168,7 @@ impl Core {
 
     /// Writes a list, adds its devices and removes those that it no longer names. A list that puts one
     /// device into `place`, where its publisher stood, leaves word of that.
-    fn write_list(
+    pub(crate) fn write_list(
         &mut self,
         signed: &Signed<DeviceList>,
         list: &CheckedList,
@@ -303,6 +305,15 @@ impl Core {
         }
     }
 
+    pub(crate) fn newest_checked(
+        account: &AccountId,
+        txn: &dyn Txn,
+    ) -> Result<Option<CheckedList>, StoreError> {
+        let newest = Self::newest_list(account, txn)?;
+        let checked = newest.map(|signed| CheckedList::first_seen(&signed)).transpose();
+        checked.map_err(|error| StoreError::corrupt(error.to_string()))
+    }
+
     /// Versions of a list behind `known`, or the newest alone.
     pub(crate) fn lists_behind(
         account: &AccountId,
@@ -328,6 +339,25 @@ impl Core {
         let Some(list) = Self::newest_list(account, txn)? else { return Ok(Vec::new()) };
         let list = list.peek().map_err(|error| StoreError::corrupt(error.to_string()))?;
         Ok(list.devices.iter().map(Device::id).collect())
+    }
+
+    /// An invite that is neither used up nor too old.
+    pub(crate) fn usable_invite(
+        &self,
+        secret: &InviteSecret,
+        txn: &dyn Txn,
+    ) -> Result<Option<InviteRow>, StoreError> {
+        let row: Option<InviteRow> = schema::get(txn, INVITES, invite_hash(secret).as_bytes())?;
+        Ok(row.filter(|row| row.uses_left > 0 && row.expires_ms > self.now_ms))
+    }
+
+    pub(crate) fn use_up(
+        secret: &InviteSecret,
+        row: InviteRow,
+        txn: &mut dyn Txn,
+    ) -> Result<(), StoreError> {
+        let row = InviteRow { uses_left: row.uses_left.saturating_sub(1), ..row };
+        schema::put(txn, INVITES, invite_hash(secret).as_bytes(), &row)
     }
 
     pub(crate) fn write_invite(

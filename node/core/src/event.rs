@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use tidings_protocol::{
-    client_frame::{FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys, Resolve},
+    client_frame::{
+        FetchBundle, InviteSecret, Join, Noted, PublishList, PublishPrekeys, Resolve, ShowLists,
+    },
     custody::{CheckedOrigin, Consent},
     descriptor::{CheckedDescriptor, Delegation, Descriptor, Transport},
     device_list::CheckedList,
@@ -202,6 +204,8 @@ pub enum ClientInput {
     PublishPrekeys(Box<PublishPrekeys>),
     /// Own device list, checked on its own.
     PublishList(Box<(PublishList, CheckedList)>),
+    /// Own device lists that the node may have forgotten, checked as a chain.
+    ShowLists(Box<(ShowLists, Vec<CheckedList>)>),
     /// Keep-alive.
     Ping {
         /// To be repeated.

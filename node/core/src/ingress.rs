@@ -6,7 +6,7 @@ use tidings_protocol::{
     client_frame::{ClientFrame, Submit},
     codec::{self, DecodeError},
     descriptor::{CheckedDescriptor, Descriptor},
-    device_list::CheckedList,
+    device_list::{CheckedList, DeviceList},
     envelope::{EnvelopeError, EnvelopeHead, shared_hash},
     frame::Frame,
     hello::PeerHello,
@@ -15,6 +15,7 @@ use tidings_protocol::{
     peer_frame::{Announce, Farewell, Forward, Offer, PeerFrame, Wanted},
     refusal::{Refusal, RefusalCode},
     sealed::{OpenTargetsError, SealingSecret},
+    signed::Signed,
     statement::Checked,
 };
 
@@ -125,9 +126,29 @@ fn client_input(header: ClientFrame, frame: &Frame) -> Result<ClientInput, Broke
             let list = CheckedList::first_seen(&publish.list).map_err(|_| NOT_AUTHORISED)?;
             ClientInput::PublishList(Box::new((publish, list)))
         }
+        ClientFrame::ShowLists(show) => {
+            let lists = check_chain(&show.lists)?;
+            ClientInput::ShowLists(Box::new((show, lists)))
+        }
         ClientFrame::Resolve(resolve) => ClientInput::Resolve(resolve),
         ClientFrame::Ping(ping) => ClientInput::Ping { number: ping.number },
     })
+}
+
+/// Each list continues the one before.
+fn check_chain(lists: &[Signed<DeviceList>]) -> Result<Vec<CheckedList>, Broken> {
+    if lists.is_empty() || lists.len() > limits::LISTS_PER_ANSWER_MAX {
+        return Err(MALFORMED);
+    }
+    let mut checked: Vec<CheckedList> = Vec::with_capacity(lists.len());
+    for signed in lists {
+        let next = match checked.last() {
+            None => CheckedList::first_seen(signed),
+            Some(before) => before.then(signed),
+        };
+        checked.push(next.map_err(|_| NOT_AUTHORISED)?);
+    }
+    Ok(checked)
 }
 
 fn peer_input(

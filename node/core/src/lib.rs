@@ -51,6 +51,7 @@ pub mod routes;
 pub mod schema;
 mod session;
 pub mod settings;
+mod show_lists;
 pub mod space;
 mod statements;
 pub mod step;

@@ -99,6 +99,9 @@ impl Core {
                 let challenge = challenge.clone();
                 self.on_join(conn, &challenge, &join.0, &join.1, txn)
             }
+            (Some(Session::Fresh(_)), ClientInput::ShowLists(show)) => {
+                self.on_show_lists(conn, &show.0, &show.1, txn)
+            }
             (Some(Session::Greeted(_)), input) => self.on_greeted(conn, input, txn),
             (Some(Session::Fresh(_)), _) => {
                 self.refuse_link(conn, RefusalCode::NotAuthorised);
@@ -125,7 +128,7 @@ impl Core {
         }
         self.keep_hello_mark(conn);
         match input {
-            ClientInput::Hello(_) | ClientInput::Join(_) => {
+            ClientInput::Hello(_) | ClientInput::Join(_) | ClientInput::ShowLists(_) => {
                 self.refuse_link(conn, RefusalCode::Malformed);
                 Ok(())
             }

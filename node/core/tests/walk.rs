@@ -24,12 +24,15 @@ use tidings_core::{
     schema::SCHEMA,
 };
 use tidings_protocol::{
-    client_frame::{ClientFrame, NodeFrame, Noted},
+    client_frame::{ClientFrame, InviteSecret, NodeFrame, Noted, ShowLists},
     codec,
+    device_list::DeviceList,
     frame::Frame,
     key::SecretKey,
     limits,
     peer_frame::PeerFrame,
+    refusal::RefusalCode,
+    signed::Signed,
     statement::Claim,
 };
 
@@ -269,6 +272,117 @@ fn a_device_that_put_another_in_its_place_may_only_do_so_again() {
         globex.give([Event::ClientClosed { conn }]);
         globex.to_clients.remove(&conn);
     }
+}
+
+/// Shows lists on a new link, and greets behind them: both answers.
+fn show(
+    node: &mut Node,
+    conn: u64,
+    key: &SecretKey,
+    lists: &[Signed<DeviceList>],
+    invite: Option<InviteSecret>,
+) -> (NodeFrame, NodeFrame) {
+    let conn = ConnId(conn);
+    node.give([Event::ClientConnected { conn }]);
+    let (NodeFrame::Challenge(challenge), _) = node.next(conn) else { panic!("silence") };
+    let show = ShowLists { request: 1, lists: lists.to_vec(), invite };
+    node.send(conn, &ClientFrame::ShowLists(show), Bytes::new());
+    let answer = node.next(conn).0;
+    let phone = Phone { key: key.clone(), conn, list: lists.last().unwrap().clone() };
+    (answer, phone.answer_to_hello(node, &challenge).0)
+}
+
+fn refusal_of(frame: &NodeFrame) -> Option<RefusalCode> {
+    match frame {
+        NodeFrame::Refused(refused) => Some(refused.refusal.code),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_node_that_was_put_back_takes_the_lists_that_it_has_forgotten() {
+    let Pair { mut globex, globex_disk, .. } = pair();
+    let [account, second, third] = [90, 92, 93].map(|seed| SecretKey::from_seed(&[seed; 32]));
+    let mut phone = Phone::join(&mut globex, "carol", 90);
+    let first = phone.key.clone();
+    let mut lists = vec![phone.list.clone()];
+    let image = globex_disk.image();
+    for (conn, keys) in [(200, [&second].as_slice()), (201, &[&second, &third])] {
+        assert!(matches!(phone.publish(&mut globex, &account, keys), NodeFrame::Done(_)));
+        lists.push(phone.list.clone());
+        (phone, _) = Phone { key: second.clone(), ..phone }.again(&mut globex, ConnId(conn));
+    }
+    drop(globex);
+    globex_disk.restore(&image);
+    let mut globex = Node::open(20, &globex_disk, 5);
+    let (answer, hello) = show(&mut globex, 300, &third, &lists[..1], None);
+    assert!(matches!(answer, NodeFrame::Done(_)), "nothing in it is new");
+    assert_eq!(refusal_of(&hello), Some(RefusalCode::NotAuthorised));
+    let (answer, _) = show(&mut globex, 301, &third, &lists[2..], None);
+    assert_eq!(refusal_of(&answer), Some(RefusalCode::Conflict), "one is missing");
+    let (answer, hello) = show(&mut globex, 302, &third, &lists, None);
+    assert!(matches!(answer, NodeFrame::Done(_)));
+    let NodeFrame::Welcome(welcome) = hello else { panic!("{hello:?}") };
+    assert_eq!(welcome.list_version, 2);
+    // The node knows again who put whom in its place.
+    let at = |key: &SecretKey| Phone { key: key.clone(), conn: ConnId(0), list: lists[2].clone() };
+    let (mut replaced, _) = at(&first).again(&mut globex, ConnId(303));
+    let answer = replaced.publish(&mut globex, &account, &[&first, &third]);
+    assert!(matches!(answer, NodeFrame::Done(_)));
+}
+
+#[test]
+fn an_account_that_a_node_has_forgotten_comes_back_with_an_invite() {
+    let Pair { mut globex, globex_disk, .. } = pair();
+    let image = globex_disk.image();
+    let phone = Phone::join(&mut globex, "carol", 90);
+    let lists = [phone.list.clone()];
+    drop(globex);
+    globex_disk.restore(&image);
+    let mut globex = Node::open(20, &globex_disk, 5);
+    let secret = InviteSecret([7; 16]);
+    for invite in [None, Some(secret)] {
+        let (answer, _) = show(&mut globex, 300, &phone.key, &lists, invite);
+        assert_eq!(refusal_of(&answer), Some(RefusalCode::BadInvite));
+    }
+    let command = AdminCommand::Invite { secret, uses: 1, life_ms: 60_000 };
+    globex.give([Event::Admin { token: AdminToken(0), command }]);
+    let (answer, hello) = show(&mut globex, 302, &phone.key, &lists, Some(secret));
+    assert!(matches!((answer, hello), (NodeFrame::Done(_), NodeFrame::Welcome(_))));
+    // The invite is used up, and the name is taken.
+    for (name, seed, code) in
+        [("dora", 100, RefusalCode::BadInvite), ("carol", 110, RefusalCode::NameTaken)]
+    {
+        let other = Phone::join(&mut Node::open(20, &MemDisk::default(), 6), name, seed);
+        let (answer, _) = show(&mut globex, 310, &other.key, &[other.list], Some(secret));
+        assert_eq!(refusal_of(&answer), Some(code));
+        globex.give([Event::ClientClosed { conn: ConnId(310) }]);
+        globex.to_clients.remove(&ConnId(310));
+    }
+}
+
+#[test]
+fn lists_that_do_not_continue_each_other_end_the_link() {
+    let Pair { mut globex, .. } = pair();
+    let account = SecretKey::from_seed(&[90; 32]);
+    let mut phone = Phone::join(&mut globex, "carol", 90);
+    let first = phone.list.clone();
+    let keys = [92, 93].map(|seed| SecretKey::from_seed(&[seed; 32]));
+    let second = {
+        phone.publish(&mut globex, &account, &[&phone.key.clone(), &keys[0]]);
+        phone.list.clone()
+    };
+    let read = |lists: Vec<Signed<DeviceList>>| {
+        let show = ClientFrame::ShowLists(ShowLists { request: 1, lists, invite: None });
+        read_client_frame(&Frame { header: codec::encode(&show).into(), body: Bytes::new() })
+    };
+    let many = vec![first.clone(); limits::LISTS_PER_ANSWER_MAX + 1];
+    for lists in [Vec::new(), many] {
+        assert!(matches!(read(lists), Read::Broken(RefusalCode::Malformed)));
+    }
+    let back = vec![second.clone(), first.clone()];
+    assert!(matches!(read(back), Read::Broken(RefusalCode::NotAuthorised)));
+    assert!(matches!(read(vec![first, second]), Read::Input(_)));
 }
 
 #[test]

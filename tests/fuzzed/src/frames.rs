@@ -92,6 +92,11 @@ pub(crate) fn client_frame(bytes: &[u8]) {
         }
         ClientInput::Join(join) => assert_eq!(join.0.list.peek().as_ref(), Ok(&join.1.list)),
         ClientInput::PublishList(list) => assert_eq!(list.0.list.peek().as_ref(), Ok(&list.1.list)),
+        ClientInput::ShowLists(shown) => {
+            let lists: Vec<_> = shown.1.iter().map(|list| Ok(list.list.clone())).collect();
+            let peeked: Vec<_> = shown.0.lists.iter().map(|list| list.peek()).collect();
+            assert_eq!(peeked, lists);
+        }
         ClientInput::Hello(_)
         | ClientInput::Noted { .. }
         | ClientInput::FetchBundle(_)

@@ -422,7 +422,7 @@ impl Told {
                         told.stated = checked.statements.iter().map(|(said, _)| said.eid).collect();
                     }
                     ClientInput::Noted { notes } => told.taken = notes.notes.into_iter().collect(),
-                    ClientInput::PublishList(_) => told.lists = true,
+                    ClientInput::PublishList(_) | ClientInput::ShowLists(_) => told.lists = true,
                     ClientInput::Hello(_)
                     | ClientInput::Join(_)
                     | ClientInput::Submit { .. }

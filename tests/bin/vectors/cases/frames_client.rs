@@ -6,7 +6,7 @@ use tidings_protocol::{
     bundle::PrekeyUpload,
     client_frame::{
         ClientFrame, FetchBundle, InviteSecret, Join, Noted, Ping, PublishList, PublishPrekeys,
-        Received, ReceivedItem, Resolve, Submit,
+        Received, ReceivedItem, Resolve, ShowLists, Submit,
     },
     codec,
     domain::Domain,
@@ -95,7 +95,15 @@ fn links() -> Vec<Sample> {
         list: signed_list(&list_0()),
         proof: Who::AliceLaptop.key().sign(Purpose::Join, &challenge().nonce.0),
     };
+    let shown = |lists, invite| ClientFrame::ShowLists(ShowLists { request: 6, lists, invite });
+    let lists = vec![signed_list(&list_0()), signed_list(&list_1())];
     vec![
+        ("show_lists", "The newest version.", shown(vec![signed_list(&list_1())], None)),
+        (
+            "show_lists_invite",
+            "All versions, to a node that has forgotten the account.",
+            shown(lists, Some(InviteSecret(fill(0x91)))),
+        ),
         ("hello", "With every mark.", ClientFrame::Hello(client_hello())),
         ("hello_first", "Without a mark of the node.", ClientFrame::Hello(first)),
         ("join", "Alice joins acme.", ClientFrame::Join(join)),
