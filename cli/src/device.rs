@@ -43,12 +43,8 @@ pub(crate) async fn next_effect_or_fault(
             Some(ClientEffect::CloseLink(CloseWhy::Refused(RefusalCode::NotAuthorised))) => {
                 return Err(Stopped::NotListed.into());
             }
-            // A device that has an account asks for none: the node has forgotten it.
-            Some(ClientEffect::CloseLink(CloseWhy::Refused(RefusalCode::BadInvite))) => {
-                return Err(Stopped::NotKnown.into());
-            }
             Some(ClientEffect::CloseLink(CloseWhy::Refused(code))) if !code.may_retry() => {
-                return Err(Stopped::LinkRefused { why: code.advice() }.into());
+                return Err(Stopped::LinkRefused { why: refusal_text(code) }.into());
             }
             Some(ClientEffect::CloseLink(why)) => {
                 if let Some(text) = close_text(why) {
@@ -144,11 +140,54 @@ pub(crate) fn close_text(why: CloseWhy) -> Option<String> {
     match why {
         CloseWhy::NotOurNode => Some("this is another node than yours: check its URL".to_owned()),
         CloseWhy::Broke => Some("the node broke a rule of the protocol: update both".to_owned()),
-        CloseWhy::Refused(code) => Some(format!("the node refused the link: {}", code.advice())),
+        CloseWhy::Refused(code) => {
+            Some(format!("the node refused the link: {}", refusal_text(code)))
+        }
         CloseWhy::Silent
         | CloseWhy::Goaway { .. }
         | CloseWhy::NewDeviceId
         | CloseWhy::NotListed => None,
+    }
+}
+
+/// Why the node does not serve this device, and what to do. Some codes are answers to the device lists
+/// that it was shown, for it had forgotten them.
+const fn refusal_text(code: RefusalCode) -> &'static str {
+    match code {
+        RefusalCode::BadInvite => {
+            "it does not know this account any more, since it was put back to a copy from before you \
+             joined. Ask its administrator for an invite, and use it with the same name and folder: \
+             `tidings join`. If you just did: that invite is unknown, used up or too old"
+        }
+        RefusalCode::NameTaken => {
+            "it was put back to a copy from before you joined, and somebody else has your name there by \
+             now. `inbox --all` still shows what is here; to go on, join with an invite under another \
+             name, into another folder"
+        }
+        RefusalCode::Conflict => {
+            "it was put back, and another device of this account has gone on from there with another \
+             list of devices. `inbox --all` still shows what is here; to go on, link this device again, \
+             or join with an invite into another folder"
+        }
+        RefusalCode::Busy
+        | RefusalCode::Quota
+        | RefusalCode::Draining
+        | RefusalCode::Expired
+        | RefusalCode::TooLarge
+        | RefusalCode::Malformed
+        | RefusalCode::Refused
+        | RefusalCode::UnknownRecipient
+        | RefusalCode::NotAuthorised
+        | RefusalCode::WrongNode
+        | RefusalCode::Unreachable
+        | RefusalCode::Version
+        | RefusalCode::RolledBack
+        | RefusalCode::StaleKey
+        | RefusalCode::Retired
+        | RefusalCode::UnknownDomain
+        | RefusalCode::UnboundDomain
+        | RefusalCode::Loop
+        | RefusalCode::HopLimit => code.advice(),
     }
 }
 

@@ -68,12 +68,6 @@ pub(crate) enum Stopped {
          with an invite into another folder"
     )]
     NotListed,
-    #[error(
-        "the node does not know this account any more: it was put back to a copy from before you joined. \
-         Ask its administrator for an invite, and use it with the same name and folder: `tidings join`. \
-         If you just did: that invite is unknown, used up or too old"
-    )]
-    NotKnown,
     #[error("the node refuses this device: {why}")]
     LinkRefused { why: &'static str },
     #[error("{0}")]
@@ -118,7 +112,6 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
         Some(
             Stopped::Refused { .. }
             | Stopped::NotListed
-            | Stopped::NotKnown
             | Stopped::LinkRefused { .. }
             | Stopped::RolledBack(_)
             | Stopped::NoName { may_retry: false, .. }

@@ -50,6 +50,8 @@ const KEY: &str = "store.key";
 const CA: &str = "ca.pem";
 /// Stands in for `account.json` while a device is being made: what is beside it is worth nothing yet.
 const UNFINISHED: &str = "account.json.new";
+/// Takes the place of `account.json` once it is whole.
+const NEXT: &str = "account.json.next";
 
 impl HomeFolder {
     pub(crate) fn home(&self) -> anyhow::Result<Home> {
@@ -192,6 +194,21 @@ impl Home {
     pub(crate) fn keep_trust(&self, pem: &[u8]) -> anyhow::Result<()> {
         let path = self.dir.join(CA);
         fs::write(&path, pem).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// The node takes devices at another address now.
+    pub(crate) fn keep_address(&self, account: &Account) -> anyhow::Result<()> {
+        if self.account()?.as_ref() == Some(account) {
+            return Ok(());
+        }
+        let (next, path) = (self.dir.join(NEXT), self.dir.join(ACCOUNT));
+        let context = || format!("writing {}", path.display());
+        if next.exists() {
+            fs::remove_file(&next).with_context(context)?;
+        }
+        write_new(&next, &serde_json::to_vec_pretty(account)?)?;
+        fs::rename(&next, &path).with_context(context)?;
+        sync_folder(&self.dir)
     }
 
     /// Removes a device that never joined.

@@ -87,6 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         return Err(error);
     }
+    home.keep_address(&account)?;
     let address = address(&account.peer()?);
     if args.json {
         show::json(&json!({ "address": address, "domain_addresses": named }));

@@ -180,7 +180,7 @@ impl<S: Sealer> ClientCore<S> {
             }
         };
         if overdue {
-            self.give_up_showing();
+            self.showed_to_silence();
             self.close(CloseWhy::Silent);
         }
     }

@@ -135,9 +135,6 @@ impl<S: Sealer> ClientCore<S> {
             // The list that replaces this device was published; the answer was lost.
             return self.become_replacement(txn, now_ms);
         }
-        if !code.may_retry() {
-            self.give_up_showing();
-        }
         let is_greeting = matches!(self.link, Link::Greeting { .. });
         if code == RefusalCode::NotAuthorised && is_greeting && self.may_show_lists() {
             self.close(CloseWhy::NotListed);

@@ -63,6 +63,8 @@ impl<S: Sealer> ClientCore<S> {
     }
 
     pub(crate) fn show_newest_lists(&mut self, now_ms: u64, challenge: Challenge) {
+        // However this link ends, the next one begins with the hello.
+        self.lists.turn = Turn::Hello;
         let first = self.account.lists.len().saturating_sub(LISTS_PER_ANSWER_MAX);
         self.show_lists(now_ms, challenge, first, false);
     }
@@ -107,16 +109,13 @@ impl<S: Sealer> ClientCore<S> {
             self.show_lists(now_ms, challenge, first, false);
             return;
         }
-        if !code.may_retry() {
-            self.give_up_showing();
-        }
         self.close(CloseWhy::Refused(code));
     }
 
-    /// The node does not want them, or does not understand: the next link begins with the hello.
-    pub(crate) const fn give_up_showing(&mut self) {
+    /// A node that knows no lists on this link says nothing: what it refuses next is refused for good.
+    pub(crate) const fn showed_to_silence(&mut self) {
         if matches!(self.link, Link::Showing { .. }) {
-            self.lists.turn = Turn::Hello;
+            self.lists.turn = Turn::HelloBehindLists;
         }
     }
 }

@@ -17,7 +17,10 @@ use tidings_client::{
     crypto::StubSealer,
     event::{CloseWhy, Status, StopWhy},
 };
-use tidings_protocol::client_frame::{ClientFrame, NodeFrame};
+use tidings_protocol::{
+    client_frame::{ClientFrame, InviteSecret, NodeFrame},
+    refusal::RefusalCode,
+};
 use tidings_store::Store as _;
 
 fn pair() -> (World<StubSealer>, usize, usize) {
@@ -172,7 +175,9 @@ fn a_rolled_back_device_without_the_right_to_sign_stops() {
 /// What the node had of bob's lists when its copy was made.
 fn forget_lists(world: &mut World<StubSealer>, bob: usize, kept: usize) {
     let home = world.devices[bob].peer.node;
-    world.nodes.get_mut(&home).unwrap().users.get_mut("bob").unwrap().truncate(kept);
+    let users = &mut world.nodes.get_mut(&home).unwrap().users;
+    users.get_mut("bob").unwrap().truncate(kept);
+    users.retain(|_, lists| !lists.is_empty());
 }
 
 fn shown(world: &World<StubSealer>, index: usize) -> Vec<Vec<u64>> {
@@ -229,4 +234,56 @@ fn lists_are_shown_from_where_the_node_has_them_to_the_newest() {
     let firsts: Vec<u64> = shown(&world, bob).iter().map(|versions| versions[0]).collect();
     assert_eq!(firsts, [3, 0, 16]);
     assert!(world.devices[bob].online);
+}
+
+#[test]
+fn an_account_that_its_node_has_forgotten_comes_back_with_an_invite() {
+    let (mut world, alice, bob) = pair();
+    world.disconnect(bob);
+    forget_lists(&mut world, bob, 0);
+    let [unlisted, refused] = [CloseWhy::NotListed, CloseWhy::Refused(RefusalCode::BadInvite)];
+    for _ in 0..4 {
+        world.connect(bob);
+        world.run();
+    }
+    // Each time the hello comes first: the node may have been put back to a newer copy.
+    assert_eq!(world.devices[bob].closed, [unlisted, refused, unlisted, refused]);
+    world.event(bob, ClientEvent::Join { invite: InviteSecret([1; 16]) });
+    for _ in 0..2 {
+        world.connect(bob);
+        world.run();
+    }
+    world.send(alice, bob, "after");
+    world.run();
+    assert_eq!(world.texts(bob), ["after"]);
+}
+
+#[test]
+fn a_link_that_ends_while_lists_are_shown_is_followed_by_a_hello() {
+    let (mut world, _, bob) = pair();
+    let home = world.devices[bob].peer.node;
+    world.nodes.get_mut(&home).unwrap().skips_lists = true;
+    world.disconnect(bob);
+    forget_lists(&mut world, bob, 0);
+    let connect = |world: &mut World<StubSealer>| {
+        world.connect(bob);
+        world.run();
+    };
+    let hellos = |world: &World<StubSealer>| {
+        let sent = world.devices[bob].sent.iter();
+        sent.filter(|frame| matches!(frame, ClientFrame::Hello(_))).count()
+    };
+    let before = hellos(&world);
+    connect(&mut world);
+    connect(&mut world);
+    world.disconnect(bob);
+    connect(&mut world);
+    assert_eq!(hellos(&world), before + 2);
+    // Who answers nothing to them refuses the next hello for good.
+    connect(&mut world);
+    world.wait(95_000);
+    connect(&mut world);
+    let refused = CloseWhy::Refused(RefusalCode::NotAuthorised);
+    let closed = &world.devices[bob].closed;
+    assert_eq!(closed[closed.len() - 2..], [CloseWhy::Silent, refused]);
 }

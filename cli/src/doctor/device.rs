@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidings_client::driver::{Caller, caller};
 use tidings_client::examine::examine;
 use tidings_node::clock;
 use tidings_store::{OpenError, RedbFile};
@@ -23,7 +24,7 @@ pub(crate) async fn check(report: &mut Report, home: &Home, within: Duration) {
         &[(&files.dir, 0o022), (&files.key, 0o077), (&files.store, 0o077), (&files.account, 0o022)],
     );
     machine::disk(report, &files.dir, DISK_PERCENT_MAX);
-    store(report, home);
+    let caller = store(report, home);
     let Ok(peer) = account.peer() else {
         return report.failed(
             "account",
@@ -38,7 +39,8 @@ pub(crate) async fn check(report: &mut Report, home: &Home, within: Duration) {
             return report.failed("certificate", format!("{error:#}"), next);
         }
     };
-    let witness = link::check(report, &account.url, peer.node, &trust, within).await;
+    let witness =
+        link::check(report, &account.url, peer.node, &trust, within, caller.as_ref()).await;
     machine::clock(report, witness.as_slice(), clock::now_ms());
 }
 
@@ -60,30 +62,38 @@ fn account(report: &mut Report, home: &Home) -> Option<Account> {
     }
 }
 
-fn store(report: &mut Report, home: &Home) {
+/// The device of the store, if it could be read.
+fn store(report: &mut Report, home: &Home) -> Option<Caller> {
     let key = match home.read_key() {
         Ok(key) => {
             report.ok("keys", "the key of the store is here");
             key
         }
-        Err(error) => return report.error("keys", error),
+        Err(error) => {
+            report.error("keys", error);
+            return None;
+        }
     };
     let file = match RedbFile::open(&home.files().store) {
         Ok(file) => file,
         Err(OpenError::Locked { .. }) => {
-            return report.ok("store", "another `tidings` has it open; end that to have it read");
+            report.ok("store", "another `tidings` has it open; end that to have it read");
+            return None;
         }
         Err(error @ OpenError::NeedsRepair { .. }) => {
-            return report.warning("store", error.to_string(), "run `tidings inbox` once");
+            report.warning("store", error.to_string(), "run `tidings inbox` once");
+            return None;
         }
         Err(error) => {
             let next = "put device.redb back from a backup, or join anew with another --home";
-            return report.failed("store", format!("{:#}", anyhow::Error::new(error)), next);
+            report.failed("store", format!("{:#}", anyhow::Error::new(error)), next);
+            return None;
         }
     };
-    let mut examined = None;
+    let (mut examined, mut found) = (None, None);
     let looked = file.view(tidings_client::SCHEMA, &mut |txn| {
         examined = Some(examine(txn, &key, ROWS_MAX)?);
+        found = caller(txn, &key)?;
         Ok(())
     });
     match (looked, examined) {
@@ -106,4 +116,5 @@ fn store(report: &mut Report, home: &Home) {
             "put device.redb and store.key back from one backup, or join anew with another --home",
         ),
     }
+    found
 }

@@ -1,11 +1,13 @@
-//! Whether a node's link for devices answers, by which certificate, and what time it is there.
+//! Whether a node's link for devices answers, by which certificate, what time it is there, and whether
+//! it knows the device that asks.
 
 use std::time::Duration;
 
-use tidings_client::driver::{LookError, Trust, look};
+use tidings_client::driver::{Caller, Greeted, LookError, Trust, look};
 use tidings_node::clock;
 use tidings_protocol::id::NodeId;
 use tidings_protocol::limits::PROTOCOL_VERSION;
+use tidings_protocol::refusal::RefusalCode;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::machine::Witness;
@@ -22,9 +24,10 @@ pub(crate) async fn check(
     node: NodeId,
     trust: &Trust,
     within: Duration,
+    caller: Option<&Caller>,
 ) -> Option<Witness> {
     let now_ms = clock::now_ms();
-    let answer = match look(url, trust, within).await {
+    let answer = match look(url, trust, within, caller).await {
         Ok(answer) => answer,
         Err(error) => {
             let next = match &error {
@@ -53,6 +56,9 @@ pub(crate) async fn check(
         let next = "update the older of the two programs";
         report.failed("link", format!("the node speaks version {version}"), next);
     }
+    if let (Some(caller), Some(greeted)) = (caller, answer.greeted) {
+        listed(report, greeted, caller.list_version);
+    }
     if let Some(certificate) = &answer.certificate {
         dates(report, certificate, now_ms);
     }
@@ -60,6 +66,26 @@ pub(crate) async fn check(
     let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     let at_ms = u64::try_from(since.as_millis()).ok()?;
     Some(Witness { who: url.to_owned(), at_ms, is_now: true })
+}
+
+/// Whether the node serves this device.
+fn listed(report: &mut Report, greeted: Greeted, own_version: u64) {
+    match greeted {
+        Greeted::Welcome(version) if version > own_version => report.warning(
+            "device",
+            "the node has a newer device list of this account",
+            "run `tidings inbox`: it fetches the list, or says that this device is no longer in it",
+        ),
+        Greeted::Welcome(_) => report.ok("device", "the node lists this device"),
+        Greeted::Refused(RefusalCode::NotAuthorised) => report.failed(
+            "device",
+            "the node does not list this device",
+            "run `tidings inbox`: it brings the node's list up to date, or says what else to do",
+        ),
+        Greeted::Refused(code) => {
+            report.warning("device", code.advice(), "look again in a few minutes");
+        }
+    }
 }
 
 /// For how long a certificate is good.

@@ -1,5 +1,5 @@
 //! `tidings doctor`: looks at a node or a device and says what is wrong and what to do. It changes
-//! nothing: no key is renewed, no store is opened for writing, nobody's device greets.
+//! nothing: no key is renewed, no store is opened for writing, a device that greets its node hangs up at once.
 
 mod device;
 mod link;

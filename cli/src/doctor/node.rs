@@ -69,7 +69,7 @@ pub(crate) async fn check(report: &mut Report, folder: &Path, trust: &Trust, wit
         witnesses.push(Witness { who, at_ms: held.signed_ms, is_now: false });
         let url = status.as_ref().map(|status| field(status, "client_url"));
         if let Some(url) = url {
-            let told = link::check(report, &url, held.node, trust, within).await;
+            let told = link::check(report, &url, held.node, trust, within, None).await;
             // A node of this machine has the same clock; only a proxy elsewhere can differ.
             witnesses.extend(told.filter(|_| !url.starts_with("ws://")));
         }

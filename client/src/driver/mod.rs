@@ -10,7 +10,7 @@ mod trust;
 
 use std::path::{Path, PathBuf};
 
-pub use look::{Answer, LookError, look};
+pub use look::{Answer, Caller, Greeted, LookError, caller, look};
 use thiserror::Error;
 use tidings_store::{
     BootId, OpenError, Opening as StoreOpening, RedbOptions, RedbStore, Store as _, StoreError, Txn,

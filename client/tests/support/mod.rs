@@ -85,6 +85,8 @@ pub(crate) struct FakeNode {
     pub(crate) hold_notes: bool,
     /// Tell other devices of an account that it has a newer list, before they ask.
     pub(crate) tells_of_lists: bool,
+    /// Be one that knows no `ShowLists`: it passes over it.
+    pub(crate) skips_lists: bool,
     /// Say in acceptances that another store made them.
     pub(crate) wrong_incarnation: bool,
     pub(crate) accepted: usize,
@@ -156,6 +158,7 @@ impl FakeNode {
             hold_inbox: false,
             hold_notes: false,
             tells_of_lists: false,
+            skips_lists: false,
             wrong_incarnation: false,
             accepted: 0,
         }

@@ -7,7 +7,7 @@ use tidings_protocol::{
         Done, InviteSecret, Join, Joined, NodeFrame, PublishList, PublishPrekeys, Refusable,
     },
     codec,
-    device_list::{CheckedList, Device, DeviceList, DeviceListError},
+    device_list::{CheckedList, Device, DeviceList, DeviceListError, list_hash},
     hello::Challenge,
     id::{AccountId, DeviceId, Hash, hash},
     key::Purpose,
@@ -58,6 +58,10 @@ impl Core {
             _ if !is_proved(challenge, join, list) => Some(RefusalCode::NotAuthorised),
             None => Some(RefusalCode::BadInvite),
             Some(_) if known.is_some() => Some(RefusalCode::NameTaken),
+            // One account, one name: its lists stand under its key.
+            Some(_) if Self::newest_list(&list.account(), txn)?.is_some() => {
+                Some(RefusalCode::NotAuthorised)
+            }
             Some(_) if Self::names_foreign_device(list, txn)? => Some(RefusalCode::NotAuthorised),
             Some(_) if self.has_no_room_for(Asker::Device) => Some(RefusalCode::Quota),
             Some(_) => None,
@@ -305,13 +309,22 @@ impl Core {
         }
     }
 
+    /// The same, as it was checked before it was written.
     pub(crate) fn newest_checked(
         account: &AccountId,
         txn: &dyn Txn,
     ) -> Result<Option<CheckedList>, StoreError> {
-        let newest = Self::newest_list(account, txn)?;
-        let checked = newest.map(|signed| CheckedList::first_seen(&signed)).transpose();
-        checked.map_err(|error| StoreError::corrupt(error.to_string()))
+        let Some(signed) = Self::newest_list(account, txn)? else { return Ok(None) };
+        let list = signed.peek().map_err(|error| StoreError::corrupt(error.to_string()))?;
+        Ok(Some(CheckedList { hash: list_hash(&signed), list }))
+    }
+
+    pub(crate) fn list_at(
+        account: &AccountId,
+        version: u64,
+        txn: &dyn Txn,
+    ) -> Result<Option<Signed<DeviceList>>, StoreError> {
+        schema::get(txn, LISTS, &list_key(account, version))
     }
 
     /// Versions of a list behind `known`, or the newest alone.

@@ -317,6 +317,12 @@ fn a_node_that_was_put_back_takes_the_lists_that_it_has_forgotten() {
     let mut globex = Node::open(20, &globex_disk, 5);
     let (answer, hello) = show(&mut globex, 300, &third, &lists[..1], None);
     assert!(matches!(answer, NodeFrame::Done(_)), "nothing in it is new");
+    globex.give([Event::ClientClosed { conn: ConnId(300) }]);
+    let mut other = Phone::join(&mut Node::open(20, &MemDisk::default(), 6), "carol", 90);
+    let forked = DeviceList { issued_ms: NOW_MS + 1, ..other.list.peek().unwrap() };
+    other.list = Signed::new(&forked, &account);
+    let (answer, _) = show(&mut globex, 299, &third, &[other.list], None);
+    assert_eq!(refusal_of(&answer), Some(RefusalCode::Conflict), "another list of that number");
     assert_eq!(refusal_of(&hello), Some(RefusalCode::NotAuthorised));
     let (answer, _) = show(&mut globex, 301, &third, &lists[2..], None);
     assert_eq!(refusal_of(&answer), Some(RefusalCode::Conflict), "one is missing");
@@ -326,7 +332,8 @@ fn a_node_that_was_put_back_takes_the_lists_that_it_has_forgotten() {
     assert_eq!(welcome.list_version, 2);
     // The node knows again who put whom in its place.
     let at = |key: &SecretKey| Phone { key: key.clone(), conn: ConnId(0), list: lists[2].clone() };
-    let (mut replaced, _) = at(&first).again(&mut globex, ConnId(303));
+    let (mut replaced, welcome) = at(&first).again(&mut globex, ConnId(303));
+    assert_eq!(welcome.yours.map(|mark| mark.commit), Some(u64::MAX), "it was put back");
     let answer = replaced.publish(&mut globex, &account, &[&first, &third]);
     assert!(matches!(answer, NodeFrame::Done(_)));
 }
@@ -349,13 +356,19 @@ fn an_account_that_a_node_has_forgotten_comes_back_with_an_invite() {
     globex.give([Event::Admin { token: AdminToken(0), command }]);
     let (answer, hello) = show(&mut globex, 302, &phone.key, &lists, Some(secret));
     assert!(matches!((answer, hello), (NodeFrame::Done(_), NodeFrame::Welcome(_))));
-    // The invite is used up, and the name is taken.
-    for (name, seed, code) in
-        [("dora", 100, RefusalCode::BadInvite), ("carol", 110, RefusalCode::NameTaken)]
-    {
+    // The invite is used up. Another one shows that the name is taken, and that an account has one name.
+    let fresh = InviteSecret([8; 16]);
+    let command = AdminCommand::Invite { secret: fresh, uses: 1, life_ms: 60_000 };
+    globex.give([Event::Admin { token: AdminToken(0), command }]);
+    for (name, seed, invite, code) in [
+        ("dora", 100, secret, RefusalCode::BadInvite),
+        ("carol", 110, secret, RefusalCode::BadInvite),
+        ("carol", 110, fresh, RefusalCode::NameTaken),
+        ("dora", 90, fresh, RefusalCode::NotAuthorised),
+    ] {
         let other = Phone::join(&mut Node::open(20, &MemDisk::default(), 6), name, seed);
-        let (answer, _) = show(&mut globex, 310, &other.key, &[other.list], Some(secret));
-        assert_eq!(refusal_of(&answer), Some(code));
+        let (answer, _) = show(&mut globex, 310, &other.key, &[other.list], Some(invite));
+        assert_eq!(refusal_of(&answer), Some(code), "{name} {seed}");
         globex.give([Event::ClientClosed { conn: ConnId(310) }]);
         globex.to_clients.remove(&ConnId(310));
     }
