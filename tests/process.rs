@@ -41,6 +41,8 @@ mod crashes;
 mod custody;
 #[path = "process/dead.rs"]
 mod dead;
+#[path = "process/demo.rs"]
+mod demo;
 #[path = "process/deploy.rs"]
 mod deploy;
 #[path = "process/dns.rs"]

@@ -72,20 +72,22 @@ fn show_what_is_here(driver: &Driver, args: &Args) -> anyhow::Result<Vec<Message
     })?;
     let mut unread = Vec::new();
     for view in peers {
-        let mut after: Option<MessageRef> = None;
-        loop {
+        let mut all = Vec::new();
+        driver.view(&mut |core, txn| {
+            all = core.in_order(txn, &view.peer, which)?;
+            Ok(())
+        })?;
+        for step in all.chunks(STEP) {
             let mut messages = Vec::new();
             driver.view(&mut |core, txn| {
-                let step = core.walk(txn, &view.peer, which, after.as_ref(), STEP)?;
-                (messages, after) = (step.messages, step.next);
+                for message in step {
+                    messages.extend(core.message(txn, message)?);
+                }
                 Ok(())
             })?;
             messages.iter().for_each(|view| print(args, &Shown::from(view)));
             let news = messages.into_iter().filter(|view| !(view.displayed || view.message.mine));
             unread.extend(news.map(|view| view.message));
-            if after.is_none() {
-                break;
-            }
         }
     }
     Ok(unread)

@@ -86,7 +86,12 @@ pub(crate) fn describe(
             (None, Some(_)) => "that device".to_owned(),
             (None, None) => "this device".to_owned(),
         };
-        lines.push(format!("  {claim}, {}, by {by}", when(event.at_ms)));
+        let until = event.until_ms.map(|at_ms| format!(", until {}", when(at_ms)));
+        lines.push(format!(
+            "  {claim}, {}, by {by}{}",
+            when(event.at_ms),
+            until.unwrap_or_default()
+        ));
     }
     lines
 }
@@ -96,6 +101,7 @@ fn device(view: &StatusView) -> Value {
         json!({
             "claim": event.claim.map(|claim| claim.name()),
             "at_ms": event.at_ms,
+            "until_ms": event.until_ms,
             "reason": event.reason.map(|reason| reason.name()),
             "node": event.node.map(|node| node.to_text()),
             "key": event.key.map(|key| key.to_string()),

@@ -47,7 +47,7 @@ pub use names::NameView;
 pub use pages::{ConversationView, Direction, PageAt, PageView, Searched};
 pub use query::{MessageView, PeerView, StatusView};
 pub use schema::SCHEMA;
-pub use walk::{Step, Which};
+pub use walk::Which;
 
 /// One way to break the contract at a device. Each must be caught by the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

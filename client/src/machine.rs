@@ -86,6 +86,8 @@ pub struct ClientCore<S: Sealer> {
     pub(crate) holds: BTreeMap<(ChatId, DeviceId), Hold>,
     pub(crate) expiries: BTreeSet<(u64, u64)>,
     pub(crate) next_sweep_ms: u64,
+    /// The newest id that was made since the device was opened.
+    last_msg: MsgId,
     pub(crate) stopped: Option<StopWhy>,
     pub(crate) effects: VecDeque<ClientEffect>,
     pub(crate) counters: crate::Counters,
@@ -196,6 +198,7 @@ impl<S: Sealer> ClientCore<S> {
             holds: BTreeMap::new(),
             expiries: BTreeSet::new(),
             next_sweep_ms: now_ms,
+            last_msg: MsgId([0; 16]),
             stopped: None,
             effects: VecDeque::new(),
             counters: crate::Counters::default(),
@@ -447,8 +450,15 @@ impl<S: Sealer> ClientCore<S> {
         now_ms.saturating_add_signed(self.clock_offset_ms)
     }
 
+    /// Ids of one run grow, also within a millisecond and when a clock is set back: pages of a
+    /// conversation are cut by them.
     pub(crate) fn new_msg_id(&mut self, now_ms: u64) -> MsgId {
-        MsgId(timed_id(now_ms, account::draw(&mut self.rng)))
+        let fresh = u128::from_be_bytes(timed_id(now_ms, account::draw(&mut self.rng)));
+        // By as much as the last 32 bits say, which are random.
+        let step = (fresh & u128::from(u32::MAX)) + 1;
+        let behind = u128::from_be_bytes(self.last_msg.0).saturating_add(step);
+        self.last_msg = MsgId(fresh.max(behind).to_be_bytes());
+        self.last_msg
     }
 
     /// What this device says about itself under statements.

@@ -14,6 +14,8 @@ use tidings_protocol::{
     id::{DeviceId, MsgId},
 };
 
+use crate::rows::MessageRow;
+
 /// What the order depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -27,6 +29,13 @@ pub struct Placed {
     pub heads: Vec<Head>,
     /// Unix ms by the writer's clock.
     pub created_ms: u64,
+}
+
+impl Placed {
+    pub(crate) fn of(msg: MsgId, row: MessageRow) -> Self {
+        let MessageRow { device, sequence, heads, created_ms, .. } = row;
+        Self { msg, device, sequence, heads, created_ms }
+    }
 }
 
 type Rank = (bool, u64, MsgId, DeviceId, usize);

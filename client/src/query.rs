@@ -90,16 +90,8 @@ impl<S: Sealer> ClientCore<S> {
         peer: &Peer,
         rows: Vec<(MessageKey, MessageRow)>,
     ) -> Result<Vec<MessageView>, StoreError> {
-        let placed: Vec<Placed> = rows
-            .iter()
-            .map(|(key, row)| Placed {
-                msg: key.msg,
-                device: row.device,
-                sequence: row.sequence,
-                heads: row.heads.clone(),
-                created_ms: row.created_ms,
-            })
-            .collect();
+        let placed: Vec<Placed> =
+            rows.iter().map(|(key, row)| Placed::of(key.msg, row.clone())).collect();
         let mut rows: Vec<Option<_>> = rows.into_iter().map(Some).collect();
         let mut views = Vec::with_capacity(rows.len());
         for index in arrange(&placed) {

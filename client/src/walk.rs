@@ -1,5 +1,5 @@
-//! A device's messages in steps of a bounded size, however many there are: a conversation from its
-//! beginning to its end, and one message by its id. Views for a screen are in `query.rs`.
+//! A whole conversation in its order, however long it is, and one message by its id. Views for a screen
+//! are in `query.rs` and `pages.rs`.
 
 use tidings_protocol::id::MsgId;
 use tidings_store::{StoreError, Txn, prefix_end};
@@ -8,7 +8,7 @@ use crate::{
     crypto::Sealer,
     event::{MessageRef, Peer},
     machine::ClientCore,
-    query::MessageView,
+    order::{Placed, arrange},
     rows::{MessageKey, MessageRow, PeerRow},
     schema::{MESSAGES, PEERS},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Rows that one read takes.
 const ROWS_PER_READ: usize = 256;
 
-/// Which messages a walk is about.
+/// Which messages are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// All of them.
@@ -25,60 +25,41 @@ pub enum Which {
     Unread,
 }
 
-/// A step of a walk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// The messages, in the order of [`crate::order::arrange`].
-    pub messages: Vec<MessageView>,
-    /// Where the next step begins; `None` at the end.
-    pub next: Option<MessageRef>,
-}
-
 impl<S: Sealer> ClientCore<S> {
-    /// At most `max` messages of a conversation by time of writing, behind `after` or, without it,
-    /// from the first one on.
+    /// The messages of a conversation in the order of [`crate::order::arrange`], by name alone: some
+    /// hundred bytes for each while they are put in order. What they say is read one by one, by
+    /// [`Self::message`].
     ///
     /// # Errors
     /// Only from the store.
-    pub fn walk(
+    pub fn in_order(
         &self,
         txn: &dyn Txn,
         peer: &Peer,
         which: Which,
-        after: Option<&MessageRef>,
-        max: usize,
-    ) -> Result<Step, StoreError> {
+    ) -> Result<Vec<MessageRef>, StoreError> {
         let key = self.vault.peer(peer);
         let end = prefix_end(&key.0);
-        let behind = |at: &[u8]| [at, &[0]].concat();
-        let mut from = after.map_or_else(
-            || key.0.to_vec(),
-            |at| behind(&MessageKey { peer: key, msg: at.msg, mine: at.mine }.bytes()),
-        );
-        let mut rows: Vec<(MessageKey, MessageRow)> = Vec::new();
-        let mut next = None;
-        while next.is_none() {
+        let mut from = key.0.to_vec();
+        let (mut names, mut placed) = (Vec::new(), Vec::new());
+        loop {
             let read = txn.range(MESSAGES, &from, &end, ROWS_PER_READ)?;
             let Some((last, _)) = read.last() else { break };
-            from = behind(last);
+            from = [last.as_slice(), &[0]].concat();
             for (at, sealed) in &read {
                 let row: MessageRow = self.vault.open(MESSAGES, at, sealed)?;
                 let Some(message) = MessageKey::read(at).filter(|_| row.shown) else { continue };
                 let is_unread = !(row.displayed || message.mine);
                 if which == Which::All || is_unread {
-                    rows.push((message, row));
-                }
-                if rows.len() >= max {
-                    next = Some(MessageRef {
-                        peer: peer.clone(),
-                        msg: message.msg,
-                        mine: message.mine,
-                    });
-                    break;
+                    names.push((message.msg, message.mine));
+                    placed.push(Placed::of(message.msg, row));
                 }
             }
         }
-        Ok(Step { messages: self.arranged(txn, peer, rows)?, next })
+        let named = arrange(&placed).into_iter().filter_map(|index| names.get(index));
+        Ok(named
+            .map(|(msg, mine)| MessageRef { peer: peer.clone(), msg: *msg, mine: *mine })
+            .collect())
     }
 
     /// The message with this id, in whichever conversation it is; an own one first.

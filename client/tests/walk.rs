@@ -1,4 +1,4 @@
-//! All of a conversation in bounded steps, a message by its id, and knowing when nothing more waits
+//! All of a conversation in its order, a message by its id, and knowing when nothing more waits
 //! at the node.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a failure here is a failed test")]
@@ -7,7 +7,7 @@
 mod support;
 
 use support::World;
-use tidings_client::{Which, crypto::StubSealer, event::MessageRef};
+use tidings_client::{Which, crypto::StubSealer, event::MessageRef, pages::PageAt};
 use tidings_protocol::id::MsgId;
 use tidings_store::{Store as _, Txn};
 
@@ -27,51 +27,66 @@ fn view<T>(
     seen.unwrap()
 }
 
-/// The texts of a walk from the first message to the last, in steps of `max`.
-fn walk(
-    world: &World<StubSealer>,
-    index: usize,
-    with: usize,
-    which: Which,
-    max: usize,
-) -> Vec<String> {
+/// The texts of a conversation from the first message to the last.
+fn walk(world: &World<StubSealer>, index: usize, with: usize, which: Which) -> Vec<String> {
     let peer = world.devices[with].peer.clone();
-    let mut texts = Vec::new();
-    let mut after: Option<MessageRef> = None;
-    loop {
-        let step = view(world, index, |core, txn| {
-            core.walk(txn, &peer, which, after.as_ref(), max).unwrap()
-        });
-        assert!(step.messages.len() <= max);
-        texts.extend(step.messages.into_iter().map(|view| view.text));
-        after = step.next;
-        if after.is_none() {
-            return texts;
-        }
-    }
+    view(world, index, |core, txn| {
+        let all = core.in_order(txn, &peer, which).unwrap();
+        let views = all.iter().map(|message| core.message(txn, message).unwrap().unwrap());
+        views.map(|view| view.text).collect()
+    })
 }
 
-#[test]
-fn the_oldest_unread_message_is_reached_however_many_there_are() {
+/// Two people, and what one has written to the other: many in one ms, and some under a clock that was
+/// set back meanwhile.
+fn many(number: usize) -> (World<StubSealer>, usize, usize, Vec<String>) {
     let mut world = World::<StubSealer>::new();
     let alice = world.join("alice", 1);
     let bob = world.join("bob", 2);
-    let sent: Vec<String> = (0..600).map(|n| format!("message {n}")).collect();
-    for text in &sent {
+    let sent: Vec<String> = (0..number).map(|n| format!("message {n}")).collect();
+    for (n, text) in sent.iter().enumerate() {
         world.send(alice, bob, text);
-        world.now_ms += 1;
+        match n % 100 {
+            98 => world.now_ms += 2_000,
+            99 => world.now_ms -= 1_000,
+            _ => {}
+        }
     }
     world.run();
-    for max in [1, 7, 256, 1_000] {
-        assert_eq!(walk(&world, bob, alice, Which::Unread, max), sent, "in steps of {max}");
-    }
+    (world, alice, bob, sent)
+}
+
+#[test]
+fn a_conversation_is_in_order_however_long_it_is() {
+    let (mut world, alice, bob, sent) = many(600);
+    assert_eq!(walk(&world, bob, alice, Which::Unread), sent);
+    assert_eq!(walk(&world, alice, bob, Which::All), sent);
     let read: Vec<MessageRef> =
         world.devices[bob].shown.iter().skip(1).map(|shown| shown.message.clone()).collect();
     world.display(bob, read);
     world.run();
-    assert_eq!(walk(&world, bob, alice, Which::Unread, 10), sent[..1]);
-    assert_eq!(walk(&world, bob, alice, Which::All, 10), sent);
-    assert!(walk(&world, alice, bob, Which::Unread, 10).is_empty(), "her own messages are no news");
+    assert_eq!(walk(&world, bob, alice, Which::Unread), sent[..1]);
+    assert_eq!(walk(&world, bob, alice, Which::All), sent);
+    assert!(walk(&world, alice, bob, Which::Unread).is_empty(), "her own messages are no news");
+}
+
+#[test]
+fn pages_of_a_screen_follow_each_other_in_order() {
+    let (world, alice, bob, sent) = many(300);
+    let peer = world.devices[alice].peer.clone();
+    let page = |at| view(&world, bob, |core, txn| core.page(txn, &peer, at, 40).unwrap());
+    let mut texts = Vec::new();
+    let mut shown = page(PageAt::Newest).messages;
+    loop {
+        let first = shown[0].message.msg;
+        texts.splice(0..0, shown.into_iter().map(|view| view.text));
+        let around = page(PageAt::Around(first)).messages;
+        shown = around.into_iter().take_while(|view| view.message.msg != first).collect();
+        if shown.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(texts, sent);
 }
 
 #[test]

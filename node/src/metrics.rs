@@ -63,9 +63,10 @@ pub(crate) struct Metrics {
 }
 
 /// What can become of envelopes and copies, in the words of [`Metrics::observe`].
-const OBSERVED: [&str; 16] = [
+const OBSERVED: [&str; 17] = [
     "accepted",
     "stored",
+    "held",
     "duplicate",
     "delivered",
     "ticked",

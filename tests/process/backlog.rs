@@ -6,8 +6,8 @@ use tidings_client::event::Status;
 
 use crate::cluster::{Cluster, test};
 
-/// Messages that wait. A debug build encrypts slowly.
-const BACKLOG: usize = if cfg!(debug_assertions) { 5_000 } else { 20_000 };
+/// Messages that wait.
+const BACKLOG: usize = 20_000;
 /// How long their handing over may take, on a busy machine and however it was built.
 const HANDED_OVER: Duration = Duration::from_secs(60);
 

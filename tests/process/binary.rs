@@ -96,18 +96,35 @@ pub(crate) fn command_in(namespace: &str, args: &[&str]) -> Command {
 
 /// The process may have so many files open, and no more: it cannot raise that itself.
 pub(crate) fn limit_files(command: &mut Command, most: u64) {
-    let shell = format!("ulimit -n {most} && exec \"$@\"");
+    within(command, &["sh", "-c", &format!("ulimit -n {most} && exec \"$@\""), "sh"]);
+}
+
+/// What comes before a command that is to see processes in `/proc`, and nothing of the machine. Only
+/// root may.
+pub(crate) const WITHOUT_MACHINE: [&str; 8] = [
+    "unshare",
+    "--mount",
+    "--pid",
+    "--kill-child",
+    "sh",
+    "-c",
+    "mount -t proc -o subset=pid proc /proc && exec \"$@\"",
+    "sh",
+];
+
+/// The command as the rest of another one.
+pub(crate) fn within(command: &mut Command, outer: &[&str]) {
     let inner = command.as_std();
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &shell, "sh"]).arg(inner.get_program()).args(inner.get_args());
+    let mut whole = Command::new(outer[0]);
+    whole.args(&outer[1..]).arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
         match value {
-            Some(value) => limited.env(name, value),
-            None => limited.env_remove(name),
+            Some(value) => whole.env(name, value),
+            None => whole.env_remove(name),
         };
     }
-    limited.stdin(Stdio::null()).kill_on_drop(true);
-    *command = limited;
+    whole.stdin(Stdio::null()).kill_on_drop(true);
+    *command = whole;
 }
 
 /// Runs a command to its end.

@@ -29,11 +29,11 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(at)),
             Ok(output) => {
-                eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim());
+                crate::tools::skipped(String::from_utf8_lossy(&output.stderr).trim());
                 None
             }
             Err(error) => {
-                eprintln!("skipped: running mount: {error}");
+                crate::tools::skipped(format_args!("running mount: {error}"));
                 None
             }
         }

@@ -49,7 +49,7 @@ impl Lan {
                 Some(lan)
             }
             Err(why) => {
-                eprintln!("skipped: network namespaces cannot be made: {}", why.trim());
+                tools::skipped(format_args!("network namespaces cannot be made: {}", why.trim()));
                 None
             }
         }

@@ -219,7 +219,7 @@ fn grafanas_own_types_take_the_dashboard() {
         let install = [&["install", "--ignore-scripts"], &patience[..], &GRAFANA_TYPES].concat();
         if let Err(why) = npm(&install) {
             let why = why.lines().last().unwrap_or_default();
-            eprintln!("skipped: the types of Grafana were not to be had: {why}");
+            tools::skipped(format_args!("the types of Grafana were not to be had: {why}"));
             return;
         }
         let check = |board: &str| {

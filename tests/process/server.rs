@@ -36,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) namespace: Option<String>,
     /// How many files the process may have open.
     pub(crate) files_max: Option<u64>,
+    /// False for a `/proc` with processes alone, as some sandboxes have it.
+    pub(crate) sees_machine: bool,
     child: Option<Child>,
 }
 
@@ -82,6 +84,7 @@ impl Server {
             host: "127.0.0.1",
             namespace: None,
             files_max: None,
+            sees_machine: true,
             child: None,
         };
         server.configure(bootstrap, extra);
@@ -132,6 +135,9 @@ impl Server {
         };
         if let Some(most) = self.files_max {
             binary::limit_files(&mut command, most);
+        }
+        if !self.sees_machine {
+            binary::within(&mut command, &binary::WITHOUT_MACHINE);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(failpoint) = failpoint {

@@ -1,14 +1,16 @@
 //! A node that may open few files: it accepts nobody more, says so, serves those who are there, and
 //! accepts again when there is room.
 
-use std::{fs, net::TcpStream};
+use std::{fs, net::TcpStream, path::Path};
 
 use tidings_client::event::Status;
 
 use crate::{
+    binary,
     cluster::{Cluster, test},
     person::Person,
     server::until,
+    tools,
 };
 
 /// What a node needs for itself and for few others, and no more.
@@ -45,6 +47,26 @@ fn a_node_without_file_descriptors_serves_who_is_there_and_pauses_accepting() {
         carol.write(&bob, &["there is room again".to_owned()]).await;
         carol.until_reached(Status::Delivered, 1).await;
         carol.leave().await;
+        cluster.end().await;
+    });
+}
+
+#[test]
+fn a_node_that_is_not_told_how_much_memory_there_is_links_all_the_same() {
+    test(async |dir| {
+        let outer = binary::WITHOUT_MACHINE;
+        if let Err(why) = tools::run(Path::new(outer[0]), &[&outer[1..], &["true"]].concat()) {
+            return tools::skipped(format_args!("a `/proc` of one's own: {}", why.trim()));
+        }
+        let mut cluster = Cluster::start(dir).await;
+        cluster.globex.stop().await;
+        cluster.globex.sees_machine = false;
+        cluster.globex.start().await;
+        cluster.send("hello", 1).await;
+        cluster.all_is_well().await;
+        cluster.globex.kill().await;
+        cluster.globex.sees_machine = true;
+        cluster.globex.start().await;
         cluster.end().await;
     });
 }

@@ -1,6 +1,6 @@
 //! What proves a message: every statement checked offline, and a forged one refused.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tidings_client::event::MessageRef;
 use tidings_protocol::{
     evidence::{ProvedSigner, TrustRoots, verify},
@@ -33,7 +33,10 @@ pub(super) async fn show(
                 let server = servers.iter().find(|server| server.id == *node);
                 say!("{claim:<10} proved: signed by {}", server.map_or("a node", |s| s.name));
             }
-            Err(doubt) => say!("{claim:<10} not proved: {doubt}"),
+            Err(doubt) => {
+                say!("{claim:<10} not proved: {doubt}");
+                bail!("a statement of the evidence is not proved");
+            }
         }
         if let (Some(statement), Ok(signer)) = (finding.statement, finding.verdict) {
             all.push((statement, signer));
@@ -46,8 +49,11 @@ pub(super) async fn show(
         *last ^= 1;
     }
     leaf.statement = bytes.into();
-    let is_refused = verify(&evidence, &roots).iter().any(|finding| finding.verdict.is_err());
-    ensure!(is_refused, "a forged receipt was believed");
+    // With it fall the others of its proof, and none of another one.
+    let findings = verify(&evidence, &roots);
+    let refused = findings.iter().filter(|finding| finding.verdict.is_err()).count();
+    let believed = findings.len() - refused;
+    ensure!(refused > 0 && believed < all.len(), "a forged receipt was believed");
     say!("one bit of a receipt changed: refused");
     Ok(all)
 }

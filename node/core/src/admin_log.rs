@@ -15,7 +15,8 @@ use crate::{
     event::{AdminCommand, DeadPick, NameCommand, PeerChange},
     policy::Federation,
     routes::RouteTo,
-    schema::{self, ADMIN_LOG, AdminLogRow},
+    schema::{self, ADMIN_LOG, AdminLogRow, LimitsRow},
+    settings::CustodyTerms,
 };
 
 /// Entries that are kept: years of changes. The oldest go first, and the chain then begins later.
@@ -48,7 +49,9 @@ impl AdminCommand {
             Self::Invite { uses, life_ms, .. } => {
                 ("invite", format!("{uses} accounts within {} s", life_ms / 1_000))
             }
-            Self::ChangePeer { node, change, .. } => (change.name(), node.to_text()),
+            Self::ChangePeer { node, change, .. } => {
+                (change.name(), with_values(node, change.values()))
+            }
             Self::Meet { transport } => ("peers add", transport.multiaddrs.join(" ")),
             Self::RetryAll => ("peers retry-now", "all".to_owned()),
             Self::SetFederation(mode) => {
@@ -57,7 +60,7 @@ impl AdminCommand {
             Self::Goodbye { is_taken_back: true } => ("goodbye", "taken back".to_owned()),
             Self::Goodbye { is_taken_back: false } => ("goodbye", "said".to_owned()),
             Self::Reconfigure { changed, .. } => ("reload", changed.clone()),
-            Self::Grant(terms) => ("custody grant", terms.node.to_text()),
+            Self::Grant(terms) => ("custody grant", with_values(&terms.node, granted(terms))),
             Self::Revoke { node } => ("custody revoke", node.to_text()),
             Self::Redrive(pick) => ("dead redrive", pick.to_string()),
             Self::DropDead(pick) => ("dead drop", pick.to_string()),
@@ -94,6 +97,53 @@ impl PeerChange {
             Self::Limit(_) => "peers limits",
         }
     }
+}
+
+impl PeerChange {
+    /// To what it is changed: what is not named stays as configured.
+    fn values(&self) -> Vec<String> {
+        match self {
+            Self::Pin(transports) => {
+                transports.iter().flat_map(|transport| transport.multiaddrs.clone()).collect()
+            }
+            Self::Limit(limits) => {
+                let LimitsRow { envelopes, kib, statements, questions, .. } = limits;
+                let LimitsRow { rows, bytes, inbox_rows, inbox_bytes, .. } = limits;
+                let named = [
+                    ("envelopes", envelopes),
+                    ("kib", kib),
+                    ("statements", statements),
+                    ("questions", questions),
+                    ("rows", rows),
+                    ("bytes", bytes),
+                    ("inbox_rows", inbox_rows),
+                    ("inbox_bytes", inbox_bytes),
+                ];
+                let set = named.iter().filter_map(|(name, value)| Some((name, (**value)?)));
+                set.map(|(name, value)| format!("{name}={value}")).collect()
+            }
+            Self::Allow
+            | Self::Deny
+            | Self::Pause
+            | Self::Resume
+            | Self::Retire
+            | Self::RetryNow => Vec::new(),
+        }
+    }
+}
+
+fn granted(terms: &CustodyTerms) -> Vec<String> {
+    let CustodyTerms { rows, bytes, life_ms, users, .. } = terms;
+    vec![
+        format!("rows={rows}"),
+        format!("bytes={bytes}"),
+        format!("life_ms={life_ms}"),
+        format!("users={users}"),
+    ]
+}
+
+fn with_values(node: &NodeId, values: Vec<String>) -> String {
+    core::iter::once(node.to_text()).chain(values).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for DeadPick {

@@ -14,6 +14,8 @@ use libp2p::{
     dcutr, identify, kad, memory_connection_limits, noise, ping, quic, relay, tcp, yamux,
 };
 
+use tracing::warn;
+
 use super::address_filter::AddressFilter;
 use super::inbound_gate::InboundGate;
 use super::instance::Instance;
@@ -77,8 +79,8 @@ impl Behaviour {
         Self {
             blocked: allow_block_list::Behaviour::default(),
             connection_limits: connection_limits::Behaviour::new(limits),
-            memory_limits: memory_connection_limits::Behaviour::with_max_percentage(
-                MEMORY_SHARE_MAX,
+            memory_limits: unless_nothing(
+                memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),
             ),
             inbound_gate: InboundGate::new(filter),
             identify: identify::Behaviour::new(identify),
@@ -93,6 +95,18 @@ impl Behaviour {
             lanes: lanes::Behaviour::default(),
         }
     }
+}
+
+/// A share of all the memory there is; without a limit where the system does not tell how much that is
+/// (a hidden `/proc/meminfo` reads as none): a share of nothing would refuse every peer.
+fn unless_nothing(
+    limits: memory_connection_limits::Behaviour,
+) -> memory_connection_limits::Behaviour {
+    if limits.max_allowed_bytes() > 0 {
+        return limits;
+    }
+    warn!("this machine does not tell how much memory it has: connections have no limit by memory");
+    memory_connection_limits::Behaviour::with_max_bytes(usize::MAX)
 }
 
 /// The swarm, not yet listening. Whether it `announces` addresses: then it tells no others.
