@@ -8,6 +8,7 @@ use tidings_client::event::{CertificateFault, ClientEffect, CloseWhy, Status, St
 use tidings_client::{ClientCore, crypto::PqSealer};
 use tidings_protocol::id::MsgId;
 use tidings_protocol::refusal::RefusalCode;
+use tidings_protocol::statement::Reason;
 
 use crate::exit::Stopped;
 use crate::home::{Account, address};
@@ -127,11 +128,27 @@ pub(crate) fn status_text(status: Status) -> String {
         Status::Held => "✓ held by a custodian".to_owned(),
         Status::AtDest => "✓ at the recipient's node".to_owned(),
         Status::Failed(reason) => {
-            let reason = reason.map_or("for an unknown reason", |reason| reason.name());
+            let reason = reason.map_or("for an unknown reason", reason_text);
             format!("failed: {reason}")
         }
         Status::Delivered => "✓✓ delivered, signed by the recipient's device".to_owned(),
         Status::Read => "✓✓ read, signed by the recipient's device".to_owned(),
+    }
+}
+
+/// Why a message will not be delivered, and what to do.
+const fn reason_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Expired => "its time ran out before it could be delivered: send it again",
+        Reason::UnknownRecipient => "there is no such user or device there: check the address",
+        Reason::DeviceRemoved => "that device was removed from its account",
+        Reason::Policy => "one of the two nodes does not accept it: ask your administrator",
+        Reason::TooLarge => "it is too large for the other node: send less at a time",
+        Reason::Malformed => "it breaks a rule of the protocol: update the program",
+        Reason::AccountDeleted => "the account was deleted",
+        Reason::Dropped => "an administrator dropped it: send it again",
+        Reason::Poison => "that device could not take it and set it aside",
+        Reason::Retired => "that node is gone for good: ask for the person's new address",
     }
 }
 

@@ -10,7 +10,7 @@ mod story;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::{out, show};
 
@@ -63,5 +63,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     std::fs::create_dir_all(dir)
         .with_context(|| format!("making {}: name another with --dir", dir.display()))?;
+    let mut inside =
+        std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    ensure!(
+        inside.next().is_none(),
+        "{} is not empty, and may be somebody's: name a new folder with --dir",
+        dir.display()
+    );
     show::block_on(tell(dir, args))
 }

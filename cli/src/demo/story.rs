@@ -246,9 +246,21 @@ fn by_hand(dir: &Path, cast: &Cast, keep: bool) {
         say!(
             "  tidings demo --keep     leaves the nodes running and shows how to speak to them\n\
              and from nothing, as README walks it:\n  \
-             tidings init acme; tidings node --data acme\n  \
-             tidings invite --data acme\n  \
-             tidings join <invite> --name alice"
+             tidings init acme; echo 'allow_private_addresses = true' >> acme/node.toml\n  \
+             tidings node --data acme &\n  \
+             tidings admin status --data acme     shows where peers reach it\n  \
+             tidings init globex     with other ports and that address in globex/node.toml:\n    \
+             listen_peers = [\"/ip4/127.0.0.1/udp/7500/quic-v1\", \"/ip4/127.0.0.1/tcp/7500\"]\n    \
+             listen_clients = \"127.0.0.1:7501\"\n    \
+             listen_admin = \"127.0.0.1:7502\"\n    \
+             allow_private_addresses = true\n    \
+             bootstrap = [\"<an address of acme, /p2p/ included>\"]\n  \
+             tidings node --data globex &\n  \
+             tidings join \"$(tidings invite --data acme)\" --name alice --home alice\n  \
+             tidings join \"$(tidings invite --data globex)\" --name bob --home bob\n  \
+             tidings send bob@<node id of globex> 'hello bob' --home alice\n  \
+             tidings inbox --home bob\n  \
+             tidings status <message id> --home alice"
         );
     }
 }
