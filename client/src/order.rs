@@ -32,9 +32,10 @@ pub struct Placed {
 }
 
 impl Placed {
-    pub(crate) fn of(msg: MsgId, row: MessageRow) -> Self {
+    pub(crate) fn of(msg: MsgId, row: &MessageRow) -> Self {
         let MessageRow { device, sequence, heads, created_ms, .. } = row;
-        Self { msg, device, sequence, heads, created_ms }
+        let (device, sequence, created_ms) = (*device, *sequence, *created_ms);
+        Self { msg, device, sequence, heads: heads.clone(), created_ms }
     }
 }
 

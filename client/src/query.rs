@@ -90,8 +90,7 @@ impl<S: Sealer> ClientCore<S> {
         peer: &Peer,
         rows: Vec<(MessageKey, MessageRow)>,
     ) -> Result<Vec<MessageView>, StoreError> {
-        let placed: Vec<Placed> =
-            rows.iter().map(|(key, row)| Placed::of(key.msg, row.clone())).collect();
+        let placed: Vec<Placed> = rows.iter().map(|(key, row)| Placed::of(key.msg, row)).collect();
         let mut rows: Vec<Option<_>> = rows.into_iter().map(Some).collect();
         let mut views = Vec::with_capacity(rows.len());
         for index in arrange(&placed) {

@@ -52,7 +52,7 @@ impl<S: Sealer> ClientCore<S> {
                 let is_unread = !(row.displayed || message.mine);
                 if which == Which::All || is_unread {
                     names.push((message.msg, message.mine));
-                    placed.push(Placed::of(message.msg, row));
+                    placed.push(Placed::of(message.msg, &row));
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! A node that may open few files: it accepts nobody more, says so, serves those who are there, and
-//! accepts again when there is room.
+//! A node that is given little: few open files, so that it accepts nobody more, says so, serves those
+//! who are there, and accepts again when there is room; and no word of how much memory there is.
 
 use std::{fs, net::TcpStream, path::Path};
 

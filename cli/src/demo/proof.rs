@@ -49,11 +49,9 @@ pub(super) async fn show(
         *last ^= 1;
     }
     leaf.statement = bytes.into();
-    // With it fall the others of its proof, and none of another one.
-    let findings = verify(&evidence, &roots);
-    let refused = findings.iter().filter(|finding| finding.verdict.is_err()).count();
-    let believed = findings.len() - refused;
-    ensure!(refused > 0 && believed < all.len(), "a forged receipt was believed");
+    // All were proved before.
+    let is_refused = verify(&evidence, &roots).iter().any(|finding| finding.verdict.is_err());
+    ensure!(is_refused, "a forged receipt was believed");
     say!("one bit of a receipt changed: refused");
     Ok(all)
 }
